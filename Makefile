@@ -1,0 +1,49 @@
+# Chorus, for people: `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+JOBS ?= $(shell nproc)
+PORT ?= 3000
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/chorus
+MODEL ?= $(CACHE)/SmolLM2-135M-Instruct.Q4_1.gguf
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: setup
+setup: ## install the Debian packages that are missing
+	@deploy/setup/packages.sh build
+
+.PHONY: build
+build: setup ## build Release into build/release/bin/
+	@cmake --preset release --log-level=WARNING
+	@cmake --build --preset release -j $(JOBS)
+
+.PHONY: model
+model: ## fetch the default model once into ~/.cache/chorus/
+	@deploy/setup/default_model.sh "$(CACHE)"
+
+.PHONY: serve
+serve: build model ## build, fetch the default model, serve on port 3000 (PORT=..., MODEL=..., ARGS=...)
+	@exec build/release/bin/chorus-launcher --model-id "$(MODEL)" --port $(PORT) $(ARGS)
+
+.PHONY: test
+test: ## set up, build Release, run unit tests, end-to-end tests and lints
+	@deploy/setup/packages.sh build test
+	@$(MAKE) --no-print-directory build model
+	@deploy/setup/venv.sh .venv tests/e2e/requirements.txt
+	@ctest --preset release -j $(JOBS) --output-on-failure
+	@.venv/bin/python -m pytest -q tests/e2e
+
+.PHONY: test-all
+test-all: test ## test, and clang 19, sanitizers, fuzz targets 60 s each, the larger models
+	@deploy/setup/packages.sh build test test-all
+	@tests/test_all.sh $(JOBS)
+
+.PHONY: format
+format: ## format the C++ files
+	@python3 tests/lint/format.py . --fix
+
+.PHONY: clean
+clean: ## remove the build folders and the Python environment
+	@rm -rf build .venv

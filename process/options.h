@@ -1,0 +1,46 @@
+// One options table per process: command line, environment, --help and the docs' table all come
+// from its rows. Precedence: command line, then environment, then the default (the value that the
+// target holds when the table is made).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace chorus::process {
+
+struct Option {
+  using Target =
+      std::variant<bool*, int64_t*, double*, std::string*, std::optional<int64_t>*,
+                   std::optional<double>*, std::optional<std::string>*, std::vector<std::string>*>;
+  std::string_view name;  // "max-concurrent-requests"; positional where `positional`
+  Target target;
+  std::string_view help;           // one sentence; units last
+  char short_name = 0;             // 'p'
+  std::optional<double> min, max;  // of numbers, inclusive
+  std::vector<std::string_view> choices;
+  std::string_view env;                   // empty: the name in UPPER_SNAKE_CASE; "-": none
+  std::vector<std::string_view> aliases;  // other flag names (TGI's older ones)
+  bool hidden = false;                    // not in --help (file descriptors and the like)
+};
+
+struct Program {
+  std::string_view name;     // "chorus-launcher"
+  std::string_view summary;  // one sentence
+  std::string_view version;
+};
+
+// Fills the targets. Prints and returns false for --help, --version and --options-markdown (then
+// main ends with 0); throws StartError(usage) whose text names flag or variable, value and range,
+// and for an unknown flag the nearest known one. An empty environment variable counts as unset.
+bool parse_options(const Program& program, std::span<const Option> options, int argc,
+                   const char* const* argv);
+
+// The table for docs/: one Markdown row per option that is not hidden.
+std::string options_markdown(std::span<const Option> options);
+
+}  // namespace chorus::process

@@ -1,0 +1,33 @@
+// The loop that feeds plans to a Link: one thread, one io_context, one Planner. Requests come in by
+// post, results by post from the link's thread; one step is always ahead (step k+1 is sent before
+// the result of step k is here).
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "router/engine/engine.h"
+
+namespace chorus::engine {
+
+struct EngineOptions {
+  int64_t concurrent_requests_max = 128;  // queued and running; beyond: Admission::queue_full
+  int64_t prefill_tokens_max = 512;       // token budget of a step's prefill part
+  int64_t batch_size_max = 0;             // sequences a step; 0: the shard's slots
+};
+
+// Starts the driver's thread. `on_lost` is called once, on that thread, when the link is gone
+// (every request has been failed by then).
+class Driver {
+ public:
+  static std::unique_ptr<Driver> start(std::unique_ptr<shards::Link> link,
+                                       const shards::ShardInfo& info, const EngineOptions& options,
+                                       std::function<void(std::string)> on_lost);
+  virtual ~Driver() = default;  // cancels what still runs, then joins
+  virtual Engine& engine() = 0;
+  // From now on submit answers `draining`; `done` is called on the driver's thread once nothing is
+  // queued or running.
+  virtual void drain(std::function<void()> done) = 0;
+};
+
+}  // namespace chorus::engine

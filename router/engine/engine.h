@@ -1,0 +1,74 @@
+// What the rest of the router sees of the engine: hand in a request, hear its tokens, cancel it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "router/shards/link.h"
+
+namespace chorus::engine {
+
+enum class Verdict : uint8_t { go_on, stop };
+
+enum class FinishReason : uint8_t {
+  stopped,    // the listener said so: end id, stop string
+  length,     // max_tokens or the context is used up
+  cancelled,  // by Engine::cancel
+  failed,     // the shards are gone; `message` says why
+};
+
+// The engine's view of a request's consumer, implemented by router/api with router/text. All calls
+// come on the engine's thread and must be quick (no blocking, no template, no JSON of size).
+class TokenListener {
+ public:
+  virtual ~TokenListener() = default;
+  // The next token of the sequence. After `stop` no further token comes.
+  virtual Verdict accept(const shards::SampledToken& token) = 0;
+  // False while the consumer is behind: the sequence then leaves the plans, keeps its blocks, and
+  // comes back when this is true again and Engine::wake() was called.
+  virtual bool ready() const { return true; }
+  // Once, at the end, after the last accept. `message` only with `failed`.
+  virtual void finished(FinishReason reason, const std::string& message) = 0;
+};
+
+struct GenerationRequest {
+  std::vector<int32_t> prompt;  // not empty, shorter than the context
+  shards::Sampling sampling;
+  int64_t max_tokens = 0;  // >= 1; the engine ends earlier where the context ends
+  std::shared_ptr<TokenListener> listener;
+};
+
+enum class Admission : uint8_t { accepted, queue_full, not_ready, draining };
+
+struct EngineStats {      // for /metrics and /health
+  int64_t queued = 0;     // requests waiting for a seat
+  int64_t running = 0;    // sequences seated
+  int64_t kv_blocks = 0;  // over all groups
+  int64_t kv_blocks_used = 0;
+  int64_t steps = 0;
+  int64_t prefill_tokens = 0, decode_tokens = 0;
+  int64_t step_us_sum = 0;  // the shards' own timing
+};
+
+// Thread-safe handle; the work happens on the driver's thread.
+class Engine {
+ public:
+  using RequestId = uint64_t;
+  struct Submitted {
+    Admission admission = Admission::not_ready;
+    RequestId id = 0;
+  };
+  virtual ~Engine() = default;
+  // Decides at once whether the request is let in (a bounded count of queued and running ones).
+  virtual Submitted submit(GenerationRequest request) = 0;
+  virtual void cancel(RequestId id) = 0;  // unknown ids are ignored: it may have ended already
+  virtual void wake() = 0;                // some listener is ready again
+  virtual EngineStats stats() const = 0;
+  virtual int64_t context_max() const = 0;
+  virtual int64_t vocab_size() const = 0;
+  virtual int top_logprobs_max() const = 0;
+};
+
+}  // namespace chorus::engine
