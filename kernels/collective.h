@@ -9,8 +9,8 @@
 namespace chorus::kernels {
 
 // Thread rules: the `workers` threads of one backend call each function together, every one with
-// its own `worker` index; `sync` is the backend's barrier over those threads. Throws PeerLost
-// (shard/comm) on every worker when another rank is gone.
+// its own `worker` index; Workers::barrier is the backend's barrier over those threads. When
+// another rank is gone these calls do not return (shard/comm ends the process).
 class Collective {
  public:
   virtual ~Collective() = default;
