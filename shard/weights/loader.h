@@ -1,0 +1,38 @@
+// Reads the slice of a tensor that a rank holds and hands it to the backend.
+#pragma once
+
+#include <optional>
+
+#include "kernels/ops.h"
+#include "modelfile/error.h"
+#include "modelfile/model.h"
+#include "shard/weights/partition.h"
+#include "shard/weights/tensor_table.h"
+
+namespace chorus::weights {
+
+class Loader {
+ public:
+  // All must outlive the loader; the model also whatever it prepared (tables stay mapped).
+  Loader(kernels::Ops& ops, const modelfile::Model& model, const ModelShape& shape,
+         const Partition& partition);
+
+  // A matrix or, for 1-D tensors, a vector. `layer` fills the {} of the names. Null where the
+  // entry is optional and absent; otherwise throws modelfile::FileError naming the tensor and what
+  // is wrong with it (absent, shape, type).
+  kernels::Weight load(const TensorEntry& entry, int layer = 0);
+  // The whole tensor as a table to gather rows from.
+  kernels::Weight load_table(const TensorEntry& entry);
+
+ private:
+  const modelfile::Tensor* find(const TensorEntry& entry, const Source& source, int layer) const;
+  kernels::Range rows_of(const Source& source, const modelfile::Tensor& tensor) const;
+  kernels::Range cols_of(const Source& source, const modelfile::Tensor& tensor) const;
+
+  kernels::Ops& ops_;
+  const modelfile::Model& model_;
+  ModelShape shape_;
+  Partition partition_;
+};
+
+}  // namespace chorus::weights

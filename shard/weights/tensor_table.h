@@ -1,0 +1,56 @@
+// A model family's tensors as data: what each is for, what it is called in either format, and how
+// a tensor-parallel group cuts it. Families write such tables (shard/models/families/); this
+// folder reads the slices that they name.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/weight.h"
+
+namespace chorus::weights {
+
+enum class Role : uint8_t {
+  embedding,
+  output,
+  output_norm,
+  attention_norm,
+  qkv,
+  qkv_bias,
+  q_norm,
+  k_norm,
+  attention_out,
+  attention_post_norm,  // on the attention's output, before it joins the residual stream
+  ffn_norm,
+  gate_up,
+  ffn_down,
+  ffn_post_norm,
+};
+
+// How ranks share a tensor.
+enum class Split : uint8_t {
+  none,         // every rank holds it whole
+  query_heads,  // rows: the rank's query heads
+  kv_heads,     // rows: the rank's KV heads
+  heads_input,  // columns: what the rank's query heads put out
+  ffn,          // rows: the rank's FFN columns
+  ffn_input,    // columns: the rank's FFN columns
+  vocabulary,   // rows: the rank's tokens
+};
+
+struct Source {
+  std::string_view gguf;         // "blk.{}.attn_q.weight": {} is the layer
+  std::string_view safetensors;  // "model.layers.{}.self_attn.q_proj.weight"
+  Split split = Split::none;
+  kernels::RowOrder gguf_order = kernels::RowOrder::as_stored;
+};
+
+struct TensorEntry {
+  Role role;
+  std::vector<Source> parts;  // stacked by rows
+  bool optional = false;      // absent in some checkpoints of the family (biases, a tied output)
+  float safetensors_add = 0;  // added to each element of a safetensors vector (Gemma's norms)
+};
+
+}  // namespace chorus::weights
