@@ -19,6 +19,14 @@ void start_log(const LogOptions& options);        // once, before threads
 LogLevel parse_log_level(std::string_view text);  // "warn"; throws StartError(usage)
 
 void log_line(LogLevel level, std::string_view text);  // any thread; control bytes are escaped
+bool log_enabled(LogLevel level);
+
+template <class... Args>
+void log_debug(fmt::format_string<Args...> format, Args&&... args) {
+  if (log_enabled(LogLevel::debug)) {
+    log_line(LogLevel::debug, fmt::format(format, std::forward<Args>(args)...));
+  }
+}
 
 template <class... Args>
 void log_info(fmt::format_string<Args...> format, Args&&... args) {
