@@ -29,6 +29,7 @@ class Config {
   virtual ~Config() = default;
   virtual Format format() const = 0;
   virtual std::string architecture() const = 0;  // "LlamaForCausalLM", or GGUF's "llama"
+  virtual std::string source() const;            // the file it came from, for messages
   virtual std::optional<int64_t> find_integer(std::string_view hf, std::string_view gguf) const = 0;
   virtual std::optional<double> find_number(std::string_view hf, std::string_view gguf) const = 0;
   virtual std::optional<bool> find_flag(std::string_view hf, std::string_view gguf) const = 0;

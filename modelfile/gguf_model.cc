@@ -1,0 +1,224 @@
+#include "modelfile/gguf_model.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "modelfile/error.h"
+#include "modelfile/mapped_file.h"
+
+namespace chorus::modelfile {
+namespace {
+
+[[noreturn]] void fail(FileError::Kind kind, const Gguf& gguf, const std::string& message) {
+  throw FileError(kind, gguf.file_name() + ": " + message);
+}
+
+class GgufConfig final : public Config {
+ public:
+  explicit GgufConfig(const Gguf& gguf) : gguf_(gguf) {
+    auto name = gguf_.find_text("general.architecture");
+    if (!name || name->empty()) {
+      fail(FileError::Kind::corrupt, gguf_, "key general.architecture is missing");
+    }
+    architecture_ = std::move(*name);
+  }
+
+  Format format() const override { return Format::gguf; }
+  std::string architecture() const override { return architecture_; }
+  std::string source() const override { return gguf_.file_name(); }
+
+  std::optional<int64_t> find_integer(std::string_view, std::string_view gguf) const override {
+    return gguf_.find_integer(full_key(gguf));
+  }
+  std::optional<double> find_number(std::string_view, std::string_view gguf) const override {
+    return gguf_.find_number(full_key(gguf));
+  }
+  std::optional<bool> find_flag(std::string_view, std::string_view gguf) const override {
+    return gguf_.find_flag(full_key(gguf));
+  }
+  std::optional<std::string> find_text(std::string_view, std::string_view gguf) const override {
+    return gguf_.find_text(full_key(gguf));
+  }
+  std::vector<std::string> find_texts(std::string_view, std::string_view gguf) const override {
+    return gguf_.find_texts(full_key(gguf)).value_or(std::vector<std::string>{});
+  }
+
+ private:
+  std::string full_key(std::string_view key) const {
+    return key.starts_with('.') ? architecture_ + std::string(key) : std::string(key);
+  }
+
+  const Gguf& gguf_;
+  std::string architecture_;
+};
+
+// A special token's id, held against the vocabulary. Converters write 2^32 - 1 for "none".
+std::optional<int32_t> token_id(const Gguf& gguf, std::string_view key, size_t tokens) {
+  constexpr int64_t kNone = 0xffffffff;
+  const auto id = gguf.find_integer(key);
+  if (!id || *id == kNone || *id == -1) return std::nullopt;
+  if (*id < 0 || static_cast<uint64_t>(*id) >= tokens) {
+    fail(FileError::Kind::corrupt, gguf,
+         "key " + std::string(key) + " is " + std::to_string(*id) + ", the vocabulary has " +
+             std::to_string(tokens) + " tokens");
+  }
+  return static_cast<int32_t>(*id);
+}
+
+std::vector<TokenKind> token_kinds(const Gguf& gguf, size_t tokens) {
+  constexpr std::string_view kKey = "tokenizer.ggml.token_type";
+  const auto numbers = gguf.find_integers(kKey);
+  if (!numbers) return std::vector<TokenKind>(tokens, TokenKind::normal);
+  std::vector<TokenKind> kinds;
+  kinds.reserve(numbers->size());
+  for (const int64_t number : *numbers) {
+    if (number < static_cast<int64_t>(TokenKind::normal) ||
+        number > static_cast<int64_t>(TokenKind::byte)) {
+      fail(FileError::Kind::corrupt, gguf,
+           "key " + std::string(kKey) + " holds the unknown kind " + std::to_string(number));
+    }
+    kinds.push_back(static_cast<TokenKind>(number));
+  }
+  return kinds;
+}
+
+void expect_one_per_token(const Gguf& gguf, std::string_view key, size_t count, size_t tokens) {
+  if (count == tokens) return;
+  fail(FileError::Kind::corrupt, gguf,
+       "key " + std::string(key) + " has " + std::to_string(count) + " entries for " +
+           std::to_string(tokens) + " tokens");
+}
+
+void read_special_tokens(const Gguf& gguf, Vocabulary& vocabulary) {
+  const size_t tokens = vocabulary.tokens.size();
+  vocabulary.bos = token_id(gguf, "tokenizer.ggml.bos_token_id", tokens);
+  vocabulary.eos = token_id(gguf, "tokenizer.ggml.eos_token_id", tokens);
+  vocabulary.unknown = token_id(gguf, "tokenizer.ggml.unknown_token_id", tokens);
+  vocabulary.padding = token_id(gguf, "tokenizer.ggml.padding_token_id", tokens);
+  std::vector<int32_t>& ends = vocabulary.end_of_turn;
+  for (const std::string_view key :
+       {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    if (const auto id = token_id(gguf, key, tokens)) ends.push_back(*id);
+  }
+  for (const std::string_view key :
+       {"tokenizer.ggml.eog_token_id", "tokenizer.ggml.eog_token_ids"}) {
+    for (const int64_t id : gguf.find_integers(key).value_or(std::vector<int64_t>{})) {
+      if (id < 0 || static_cast<uint64_t>(id) >= tokens) {
+        fail(FileError::Kind::corrupt, gguf,
+             "key " + std::string(key) + " names token " + std::to_string(id) +
+                 ", the vocabulary has " + std::to_string(tokens));
+      }
+      ends.push_back(static_cast<int32_t>(id));
+    }
+  }
+  std::sort(ends.begin(), ends.end());
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
+}
+
+// What the tokenizer does where the file does not say: SentencePiece vocabularies and those whose
+// pre-tokenizer comes from a family that always starts with BOS.
+bool adds_bos_by_default(const Vocabulary& vocabulary) {
+  constexpr std::array<std::string_view, 8> kStartWithBos = {
+      "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "lfm2", "tekken"};
+  return vocabulary.model == "llama" || std::find(kStartWithBos.begin(), kStartWithBos.end(),
+                                                  vocabulary.pre) != kStartWithBos.end();
+}
+
+class GgufModel final : public Model {
+ public:
+  GgufModel(const std::filesystem::path& path, bool read_tensors)
+      : path_(path), file_(path), gguf_(file_.bytes(), path.string()), config_(gguf_config(gguf_)) {
+    const int64_t parts = gguf_.find_integer("split.count").value_or(1);
+    if (parts > 1) {
+      fail(
+          FileError::Kind::unsupported, gguf_,
+          "is one of " + std::to_string(parts) +
+              " parts of a split GGUF, which Chorus does not read yet: join the parts to one file");
+    }
+    if (read_tensors) return;
+    gguf_.drop_tensor_data();
+    file_.keep_first(gguf_.data_offset());
+  }
+
+  const Config& config() const override { return *config_; }
+  const std::vector<Tensor>& tensors() const override { return gguf_.tensors(); }
+  const Tensor* find(std::string_view name) const override { return gguf_.find_tensor(name); }
+  Vocabulary vocabulary() const override { return gguf_vocabulary(gguf_); }
+  std::optional<std::string> chat_template() const override {
+    return gguf_.find_text("tokenizer.chat_template");
+  }
+  GenerationDefaults generation_defaults() const override {
+    return gguf_generation_defaults(gguf_);
+  }
+  std::string name() const override {
+    auto name = gguf_.find_text("general.name");
+    return name && !name->empty() ? std::move(*name) : path_.stem().string();
+  }
+  std::filesystem::path path() const override { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  MappedFile file_;
+  Gguf gguf_;
+  std::unique_ptr<Config> config_;
+};
+
+}  // namespace
+
+std::unique_ptr<Config> gguf_config(const Gguf& gguf) {
+  return std::make_unique<GgufConfig>(gguf);
+}
+
+Vocabulary gguf_vocabulary(const Gguf& gguf) {
+  Vocabulary vocabulary;
+  auto model = gguf.find_text("tokenizer.ggml.model");
+  if (!model) {
+    fail(FileError::Kind::corrupt, gguf, "has no vocabulary: key tokenizer.ggml.model is missing");
+  }
+  if (*model != "gpt2" && *model != "llama") {
+    fail(FileError::Kind::unsupported, gguf,
+         "key tokenizer.ggml.model is \"" + *model +
+             "\", a vocabulary that Chorus does not read yet; it reads gpt2 (byte-level BPE) and "
+             "llama (SentencePiece-style BPE)");
+  }
+  vocabulary.model = std::move(*model);
+  vocabulary.pre = gguf.find_text("tokenizer.ggml.pre").value_or("");
+
+  auto tokens = gguf.find_texts("tokenizer.ggml.tokens");
+  if (!tokens || tokens->empty()) {
+    fail(FileError::Kind::corrupt, gguf, "key tokenizer.ggml.tokens is missing or empty");
+  }
+  vocabulary.tokens = std::move(*tokens);
+  const size_t count = vocabulary.tokens.size();
+  if (count > static_cast<size_t>(INT32_MAX)) {
+    fail(FileError::Kind::corrupt, gguf, "key tokenizer.ggml.tokens has too many tokens");
+  }
+  if (auto scores = gguf.find_floats("tokenizer.ggml.scores")) {
+    expect_one_per_token(gguf, "tokenizer.ggml.scores", scores->size(), count);
+    vocabulary.scores = std::move(*scores);
+  }
+  vocabulary.kinds = token_kinds(gguf, count);
+  expect_one_per_token(gguf, "tokenizer.ggml.token_type", vocabulary.kinds.size(), count);
+  vocabulary.merges = gguf.find_texts("tokenizer.ggml.merges").value_or(std::vector<std::string>{});
+  read_special_tokens(gguf, vocabulary);
+  vocabulary.add_bos =
+      gguf.find_flag("tokenizer.ggml.add_bos_token").value_or(adds_bos_by_default(vocabulary));
+  vocabulary.add_eos = gguf.find_flag("tokenizer.ggml.add_eos_token").value_or(false);
+  vocabulary.add_space_prefix = gguf.find_flag("tokenizer.ggml.add_space_prefix");
+  return vocabulary;
+}
+
+GenerationDefaults gguf_generation_defaults(const Gguf& gguf) {
+  GenerationDefaults defaults;
+  defaults.temperature = gguf.find_number("general.sampling.temp");
+  defaults.top_p = gguf.find_number("general.sampling.top_p");
+  defaults.top_k = gguf.find_integer("general.sampling.top_k");
+  return defaults;
+}
+
+std::unique_ptr<Model> open_gguf_model(const std::filesystem::path& path, bool read_tensors) {
+  return std::make_unique<GgufModel>(path, read_tensors);
+}
+
+}  // namespace chorus::modelfile
