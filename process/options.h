@@ -19,13 +19,13 @@ struct Option {
                    std::optional<double>*, std::optional<std::string>*, std::vector<std::string>*>;
   std::string_view name;  // "max-concurrent-requests"; positional where `positional`
   Target target;
-  std::string_view help;           // one sentence; units last
-  char short_name = 0;             // 'p'
-  std::optional<double> min, max;  // of numbers, inclusive
-  std::vector<std::string_view> choices;
-  std::string_view env;                   // empty: the name in UPPER_SNAKE_CASE; "-": none
-  std::vector<std::string_view> aliases;  // other flag names (TGI's older ones)
-  bool hidden = false;                    // not in --help (file descriptors and the like)
+  std::string_view help;                     // one sentence; units last
+  char short_name = 0;                       // 'p'
+  std::optional<double> min = {}, max = {};  // of numbers, inclusive
+  std::vector<std::string_view> choices = {};
+  std::string_view env = {};                   // empty: the name in UPPER_SNAKE_CASE; "-": none
+  std::vector<std::string_view> aliases = {};  // other flag names (TGI's older ones)
+  bool hidden = false;                         // not in --help (file descriptors and the like)
 };
 
 struct Program {

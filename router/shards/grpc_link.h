@@ -1,0 +1,26 @@
+// The client side of the contract: a connected socket to rank 0.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "router/shards/link.h"
+
+namespace chorus::shards {
+
+class Client {
+ public:
+  // `channel_fd`: a connected stream socket; owned from now on.
+  static std::unique_ptr<Client> connect(int channel_fd);
+  virtual ~Client() = default;
+
+  // Waits until the model is loaded and the KV cache allocated, reporting progress meanwhile.
+  // Throws process::StartError(fault) when the shard goes away; returns early, with nothing
+  // filled in, once `cancelled` says so.
+  virtual ShardInfo wait_until_ready(const std::function<void(LoadProgress)>& progress,
+                                     const std::function<bool()>& cancelled) = 0;
+  // The plan stream; at most one. The client must outlive the link.
+  virtual std::unique_ptr<Link> open_link() = 0;
+};
+
+}  // namespace chorus::shards

@@ -1,0 +1,111 @@
+#include "shard/service/messages.h"
+
+#include <fmt/format.h>
+
+namespace chorus::service {
+namespace {
+
+using Refusal = tl::unexpected<std::string>;
+
+Refusal not_built(std::string_view field) {
+  return Refusal(fmt::format("{} is not executed by this shard yet", field));
+}
+
+tl::expected<step::NewSequence, std::string> read_new_sequence(const v1::NewSequence& message) {
+  const auto& in = message.sampling();
+  if (in.min_p() != 0) return not_built("sampling.min_p");
+  if (in.typical_p() != 0 && in.typical_p() != 1) return not_built("sampling.typical_p");
+  if (in.repetition_penalty() != 0 && in.repetition_penalty() != 1) {
+    return not_built("sampling.repetition_penalty");
+  }
+  if (in.frequency_penalty() != 0) return not_built("sampling.frequency_penalty");
+  if (in.presence_penalty() != 0) return not_built("sampling.presence_penalty");
+  if (in.logit_bias_size() != 0) return not_built("sampling.logit_bias");
+  if (message.history_size() != 0) return not_built("start.history");
+  if (message.adapter() != 0) return not_built("start.adapter");
+  if (!(in.temperature() >= 0) || !(in.top_p() > 0 && in.top_p() <= 1) || in.top_k() < 0 ||
+      in.top_logprobs() < 0 || in.top_logprobs() > kernels::kTopLogprobsMax) {
+    return Refusal(
+        fmt::format("sampling parameters out of range: temperature {}, top_p {}, top_k {}, "
+                    "top_logprobs {}",
+                    in.temperature(), in.top_p(), in.top_k(), in.top_logprobs()));
+  }
+  return step::NewSequence{.sequence = message.sequence(),
+                           .sampling = {.temperature = in.temperature(),
+                                        .top_p = in.top_p(),
+                                        .top_k = in.top_k(),
+                                        .seed = in.seed(),
+                                        .choice = in.choice(),
+                                        .top_logprobs = in.top_logprobs()}};
+}
+
+tl::expected<step::Row, std::string> read_row(const v1::Row& message) {
+  if (message.has_embeddings()) return not_built("row.embeddings");
+  if (message.logprob_positions_size() != 0) return not_built("row.logprob_positions");
+  if (message.hidden_state_positions_size() != 0) return not_built("row.hidden_state_positions");
+  if (message.has_continues() && message.continues().positions_reserved() != 1) {
+    return not_built("row.continues.positions_reserved other than 1");
+  }
+  if (!message.has_tokens() && !message.has_continues()) return Refusal("row without input");
+  if (message.has_tokens() && message.tokens().ids().empty()) return Refusal("row without tokens");
+  step::Row row{.slot = message.slot(),
+                .start = std::nullopt,
+                .tokens = {message.tokens().ids().begin(), message.tokens().ids().end()},
+                .position = message.position(),
+                .block_changes = {},
+                .sample = message.sample(),
+                .output_index = message.output_index()};
+  if (message.has_start()) {
+    auto start = read_new_sequence(message.start());
+    if (!start) return Refusal(start.error());
+    row.start = *start;
+  }
+  for (const auto& change : message.block_changes()) {
+    if (change.truncated_to() != 0) return not_built("block_change.truncated_to");
+    row.block_changes.push_back({.group = change.group(),
+                                 .added = {change.added().begin(), change.added().end()},
+                                 .first_live = change.first_live()});
+  }
+  return row;
+}
+
+}  // namespace
+
+tl::expected<step::Step, std::string> read_step(const v1::Step& message) {
+  step::Step step{
+      .number = message.number(),
+      .rows = {},
+      .block_copies = {},
+      .released_slots = {message.released_slots().begin(), message.released_slots().end()}};
+  for (const auto& row : message.rows()) {
+    auto read = read_row(row);
+    if (!read) {
+      return Refusal(
+          fmt::format("step {}, slot {}: {}", message.number(), row.slot(), read.error()));
+    }
+    step.rows.push_back(std::move(*read));
+  }
+  for (const auto& copy : message.block_copies()) {
+    step.block_copies.push_back({.group = copy.group(), .from = copy.from(), .to = copy.to()});
+  }
+  return step;
+}
+
+void write_result(const step::StepResult& result, v1::StepResult& message) {
+  message.set_number(result.number);
+  message.set_execution_us(result.execution_us);
+  for (const auto& row : result.rows) {
+    auto& out = *message.add_rows();
+    out.set_slot(row.slot);
+    auto& token = *out.add_tokens();
+    token.set_id(row.sampled.token);
+    token.set_logprob(row.sampled.logprob);
+    for (int i = 0; i < row.sampled.top_count; ++i) {
+      auto& top = *token.add_top();
+      top.set_id(row.sampled.top_ids[i]);
+      top.set_logprob(row.sampled.top_logprobs[i]);
+    }
+  }
+}
+
+}  // namespace chorus::service

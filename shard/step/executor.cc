@@ -1,0 +1,286 @@
+#include "shard/step/executor.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <chrono>
+#include <fstream>
+#include <limits>
+#include <stdexcept>
+
+namespace chorus::step {
+
+using kernels::Sampled;
+using kernels::SamplingParams;
+using kernels::Span;
+
+namespace {
+
+template <class... Args>
+tl::unexpected<std::string> refuse(fmt::format_string<Args...> format, Args&&... args) {
+  return tl::unexpected<std::string>(fmt::format(format, std::forward<Args>(args)...));
+}
+
+// Linux' own estimate of what can be had without swapping.
+int64_t memory_available_bytes() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string key, unit;
+  int64_t kib = 0;
+  while (meminfo >> key >> kib >> unit) {
+    if (key == "MemAvailable:") return kib * 1024;
+  }
+  return static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+}
+
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+}  // namespace
+
+struct Executor::Inputs {
+  std::vector<int32_t> tokens, slots, wanted;
+  std::vector<Span> spans;
+  std::vector<SamplingParams> params;
+};
+
+Executor::Executor(kernels::Ops& ops, models::Decoder& decoder, comm::Communicator& communicator,
+                   const ExecutorLimits& limits)
+    : ops_(ops),
+      decoder_(decoder),
+      communicator_(communicator),
+      limits_(limits),
+      step_limits_{.tokens = limits.step_tokens_max,
+                   .rows = limits.slots,
+                   .slots = limits.slots,
+                   .blocks_max = ceil_div(limits.context_max, ops.block_tokens())},
+      buffers_(decoder.make_buffers(step_limits_)),
+      seats_(static_cast<size_t>(limits.slots)) {}
+
+std::vector<int64_t> Executor::block_bytes() const {
+  std::vector<int64_t> bytes;
+  for (size_t group = 0; group < decoder_.spec().kv_groups.size(); ++group) {
+    bytes.push_back(ops_.kv_block_bytes(decoder_.kv_shape(static_cast<int>(group))));
+  }
+  return bytes;
+}
+
+std::vector<int64_t> Executor::allocate_kv(int64_t kv_tokens) {
+  const int64_t block_tokens = ops_.block_tokens();
+  const auto bytes = block_bytes();
+  const auto& groups = decoder_.spec().kv_groups;
+  if (kv_tokens <= 0) kv_tokens = limits_.kv_tokens;
+  if (kv_tokens <= 0) {
+    int64_t bytes_per_block = 0;  // counted as if no group had a window: an upper bound
+    for (int64_t each : bytes) bytes_per_block += each;
+    const int64_t budget = memory_available_bytes() / 4 / communicator_.ranks();
+    kv_tokens = std::min(budget / bytes_per_block * block_tokens,
+                         static_cast<int64_t>(limits_.slots) * limits_.context_max);
+  }
+  // One block a sequence more than its tokens fill, since sequences do not share blocks.
+  const int64_t blocks_full = ceil_div(kv_tokens, block_tokens);
+  if (blocks_full < step_limits_.blocks_max) {
+    throw std::runtime_error(fmt::format(
+        "the KV cache would hold {} tokens, one sequence may have {}: give it more memory or set "
+        "--max-total-tokens lower",
+        blocks_full * block_tokens, limits_.context_max));
+  }
+  std::vector<int64_t> blocks;
+  for (const auto& group : groups) {
+    int64_t count = blocks_full;
+    if (group.window > 0) {  // a sequence never holds more than its window and one step's tokens
+      const int64_t live = ceil_div(group.window + 2 * limits_.step_tokens_max, block_tokens) + 2;
+      count = std::min(count, limits_.slots * live);
+    }
+    blocks.push_back(std::min<int64_t>(count, std::numeric_limits<int32_t>::max()));
+  }
+  const auto size = static_cast<int64_t>(blocks.size() * sizeof(int64_t));
+  std::vector<int64_t> of_ranks(blocks.size() * static_cast<size_t>(communicator_.ranks()));
+  communicator_.all_gather(reinterpret_cast<std::byte*>(of_ranks.data()),
+                           reinterpret_cast<const std::byte*>(blocks.data()), size);
+  for (size_t i = 0; i < of_ranks.size(); ++i) {
+    auto& least = blocks[i % blocks.size()];
+    least = std::min(least, of_ranks[i]);
+  }
+  std::vector<kernels::KvStore*> stores;
+  for (size_t group = 0; group < groups.size(); ++group) {
+    kernels::KvShape shape = decoder_.kv_shape(static_cast<int>(group));
+    shape.blocks = blocks[group];
+    kv_.push_back(ops_.make_kv(shape));
+    stores.push_back(kv_.back().get());
+  }
+  program_ = decoder_.record(buffers_, step_limits_, stores);
+  return blocks;
+}
+
+tl::expected<StepResult, std::string> Executor::execute(const Step& step) {
+  assert(program_ != nullptr && "allocate_kv comes first");
+  const auto start = std::chrono::steady_clock::now();
+  if (auto fits = check(step); !fits) return tl::unexpected<std::string>(fits.error());
+  last_number_ = step.number;
+  for (int slot : step.released_slots) seats_[static_cast<size_t>(slot)] = {};
+  for (const BlockCopy& copy : step.block_copies) {
+    ops_.copy_block(*kv_[static_cast<size_t>(copy.group)], copy.from, copy.to);
+  }
+  Inputs inputs;
+  for (const Row& row : step.rows) {
+    if (auto applied = apply(row, inputs); !applied) {
+      return refuse("step {}, slot {}: {}", step.number, row.slot, applied.error());
+    }
+  }
+  StepResult result{.number = step.number};
+  if (!inputs.tokens.empty()) {
+    upload(inputs);
+    ops_.run(*program_);
+    std::vector<Sampled> sampled(inputs.wanted.size());
+    ops_.download(sampled.data(), buffers_.results, 0,
+                  static_cast<int64_t>(sampled.size() * sizeof(Sampled)));
+    size_t next = 0;
+    for (const Row& row : step.rows) {
+      if (row.sample) result.rows.push_back({.slot = row.slot, .sampled = sampled[next++]});
+    }
+  }
+  result.execution_us = std::chrono::duration_cast<std::chrono::microseconds>(
+                            std::chrono::steady_clock::now() - start)
+                            .count();
+  return result;
+}
+
+tl::expected<void, std::string> Executor::check(const Step& step) const {
+  if (step.number != last_number_ + 1) {
+    return refuse("step {} follows step {}: a plan is missing", step.number, last_number_);
+  }
+  for (int slot : step.released_slots) {
+    if (slot < 0 || slot >= limits_.slots) return refuse("released slot {} does not exist", slot);
+  }
+  for (const BlockCopy& copy : step.block_copies) {
+    const auto groups = static_cast<int>(kv_.size());
+    if (copy.group < 0 || copy.group >= groups)
+      return refuse("KV group {} does not exist", copy.group);
+    const int64_t blocks = kv_[static_cast<size_t>(copy.group)]->shape.blocks;
+    if (std::min(copy.from, copy.to) < 0 || std::max(copy.from, copy.to) >= blocks) {
+      return refuse("copied block {} or {} does not exist", copy.from, copy.to);
+    }
+  }
+  int64_t tokens = 0;
+  std::vector<bool> seen(static_cast<size_t>(limits_.slots));
+  for (const Row& row : step.rows) {
+    if (row.slot < 0 || row.slot >= limits_.slots)
+      return refuse("slot {} does not exist", row.slot);
+    if (seen[static_cast<size_t>(row.slot)]) return refuse("slot {} has two rows", row.slot);
+    seen[static_cast<size_t>(row.slot)] = true;
+    tokens += row.tokens.empty() ? 1 : static_cast<int64_t>(row.tokens.size());
+  }
+  if (tokens > limits_.step_tokens_max) {
+    return refuse("step {} has {} tokens, the limit is {}", step.number, tokens,
+                  limits_.step_tokens_max);
+  }
+  return {};
+}
+
+tl::expected<void, std::string> Executor::apply(const Row& row, Inputs& inputs) {
+  Seat& seat = seats_[static_cast<size_t>(row.slot)];
+  if (row.start) {
+    if (seat.taken) return refuse("the seat is taken by another sequence");
+    seat = {.taken = true, .sampling = row.start->sampling};
+    seat.tables.resize(kv_.size());
+  }
+  if (!seat.taken) return refuse("no sequence has this seat");
+  if (row.position != seat.length) {
+    return refuse("position {} does not continue a sequence of length {}", row.position,
+                  seat.length);
+  }
+  if (row.tokens.empty() && !seat.sampled)
+    return refuse("there is no sampled token to continue with");
+  if (auto changed = change_blocks(row, seat); !changed) return changed;
+
+  const auto count = std::max<int64_t>(1, static_cast<int64_t>(row.tokens.size()));
+  if (seat.length + count > limits_.context_max) {
+    return refuse("{} positions exceed the context of {}", seat.length + count,
+                  limits_.context_max);
+  }
+  for (size_t group = 0; group < seat.tables.size(); ++group) {
+    const auto held = static_cast<int64_t>(seat.tables[group].blocks.size()) * ops_.block_tokens();
+    if (held < seat.length + count) {
+      return refuse("KV group {} has blocks for {} positions, {} are needed", group, held,
+                    seat.length + count);
+    }
+  }
+  inputs.spans.push_back({.row = static_cast<int32_t>(inputs.tokens.size()),
+                          .count = static_cast<int32_t>(count),
+                          .slot = row.slot,
+                          .position = static_cast<int32_t>(seat.length)});
+  for (int32_t token : row.tokens) {
+    if (token < 0 || token >= decoder_.spec().shape.vocab)
+      return refuse("token {} does not exist", token);
+    inputs.tokens.push_back(token);
+  }
+  if (row.tokens.empty()) inputs.tokens.push_back(-1);
+  inputs.slots.resize(inputs.tokens.size(), row.slot);
+  seat.length += count;
+  if (row.sample) {
+    inputs.wanted.push_back(static_cast<int32_t>(inputs.tokens.size()) - 1);
+    const Sampling& sampling = seat.sampling;
+    inputs.params.push_back({.temperature = sampling.temperature,
+                             .top_p = sampling.top_p,
+                             .top_k = sampling.top_k,
+                             .top_logprobs = sampling.top_logprobs,
+                             .seed = sampling.seed,
+                             .choice = sampling.choice,
+                             .output_index = row.output_index,
+                             .slot = row.slot,
+                             .forced = row.forced});
+    seat.sampled = true;
+  }
+  return {};
+}
+
+tl::expected<void, std::string> Executor::change_blocks(const Row& row, Seat& seat) {
+  for (const BlockChange& change : row.block_changes) {
+    if (change.group < 0 || change.group >= static_cast<int>(kv_.size())) {
+      return refuse("KV group {} does not exist", change.group);
+    }
+    const auto group = static_cast<size_t>(change.group);
+    Table& table = seat.tables[group];
+    for (int32_t block : change.added) {
+      if (block < 0 || block >= kv_[group]->shape.blocks) {
+        return refuse("block {} of KV group {} does not exist", block, group);
+      }
+      table.blocks.push_back(block);
+    }
+    if (static_cast<int64_t>(table.blocks.size()) > step_limits_.blocks_max) {
+      return refuse("the block table of KV group {} is longer than the context", group);
+    }
+    if (change.first_live < table.first_live) return refuse("first_live goes back");
+    table.first_live = change.first_live;
+    const auto fresh = static_cast<int64_t>(table.blocks.size()) - table.uploaded;
+    if (fresh > 0) {
+      const auto at = static_cast<int64_t>(row.slot) * step_limits_.blocks_max + table.uploaded;
+      ops_.upload(buffers_.block_tables[group], table.blocks.data() + table.uploaded,
+                  at * static_cast<int64_t>(sizeof(int32_t)),
+                  fresh * static_cast<int64_t>(sizeof(int32_t)));
+      table.uploaded += fresh;
+    }
+  }
+  return {};
+}
+
+void Executor::upload(const Inputs& inputs) {
+  const auto write = [&](kernels::View view, const auto& values) {
+    ops_.upload(view, values.data(), 0,
+                static_cast<int64_t>(values.size() * sizeof(*values.data())));
+  };
+  const int32_t counts[3] = {static_cast<int32_t>(inputs.tokens.size()),
+                             static_cast<int32_t>(inputs.spans.size()),
+                             static_cast<int32_t>(inputs.wanted.size())};
+  ops_.upload(buffers_.counts, counts, 0, sizeof(counts));
+  write(buffers_.tokens, inputs.tokens);
+  write(buffers_.slots, inputs.slots);
+  write(buffers_.spans, inputs.spans);
+  write(buffers_.wanted, inputs.wanted);
+  write(buffers_.params, inputs.params);
+}
+
+}  // namespace chorus::step
