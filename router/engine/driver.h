@@ -16,14 +16,15 @@ struct EngineOptions {
   int64_t batch_size_max = 0;             // sequences a step; 0: the shard's slots
 };
 
-// Starts the driver's thread. `on_lost` is called once, on that thread, when the link is gone
-// (every request has been failed by then).
 class Driver {
  public:
+  // Starts the driver's thread and the link. `on_lost` is called once, on that thread, when the
+  // link is gone or answers what was not asked (every request has been failed by then).
   static std::unique_ptr<Driver> start(std::unique_ptr<shards::Link> link,
                                        const shards::ShardInfo& info, const EngineOptions& options,
                                        std::function<void(std::string)> on_lost);
-  virtual ~Driver() = default;  // cancels what still runs, then joins
+  // Cancels what still runs, then joins. Not on the driver's own thread (a callback, a listener).
+  virtual ~Driver() = default;
   virtual Engine& engine() = 0;
   // From now on submit answers `draining`; `done` is called on the driver's thread once nothing is
   // queued or running.

@@ -26,18 +26,20 @@ class TokenListener {
   virtual ~TokenListener() = default;
   // The next token of the sequence. After `stop` no further token comes.
   virtual Verdict accept(const shards::SampledToken& token) = 0;
-  // False while the consumer is behind: the sequence then leaves the plans, keeps its blocks, and
-  // comes back when this is true again and Engine::wake() was called.
+  // False while the consumer is behind: the sequence then leaves the plans, keeps its blocks until
+  // others need them, and comes back when this is true again and Engine::wake() was called. The
+  // token that is being sampled already is still accepted: leave room for one more.
   virtual bool ready() const { return true; }
-  // Once, at the end, after the last accept. `message` only with `failed`.
+  // Once, at the end, after the last accept. `message` only with `failed`. (What accept, ready or
+  // finished throw is logged and fails this request alone.)
   virtual void finished(FinishReason reason, const std::string& message) = 0;
 };
 
 struct GenerationRequest {
   std::vector<int32_t> prompt;  // not empty, shorter than the context
   shards::Sampling sampling;
-  int64_t max_tokens = 0;  // >= 1; the engine ends earlier where the context ends
-  std::shared_ptr<TokenListener> listener;
+  int64_t max_tokens = 0;                   // >= 1; the engine ends earlier where the context ends
+  std::shared_ptr<TokenListener> listener;  // not null; let go on the engine's thread
 };
 
 enum class Admission : uint8_t { accepted, queue_full, not_ready, draining };
@@ -66,7 +68,7 @@ class Engine {
   virtual void cancel(RequestId id) = 0;  // unknown ids are ignored: it may have ended already
   virtual void wake() = 0;                // some listener is ready again
   virtual EngineStats stats() const = 0;
-  virtual int64_t context_max() const = 0;
+  virtual int64_t context_max() const = 0;  // prompt and output; less if the KV blocks hold less
   virtual int64_t vocab_size() const = 0;
   virtual int top_logprobs_max() const = 0;
 };
