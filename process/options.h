@@ -17,7 +17,7 @@ struct Option {
   using Target =
       std::variant<bool*, int64_t*, double*, std::string*, std::optional<int64_t>*,
                    std::optional<double>*, std::optional<std::string>*, std::vector<std::string>*>;
-  std::string_view name;  // "max-concurrent-requests"; positional where `positional`
+  std::string_view name;  // "max-concurrent-requests"
   Target target;
   std::string_view help;                     // one sentence; units last
   char short_name = 0;                       // 'p'
@@ -26,19 +26,27 @@ struct Option {
   std::string_view env = {};                   // empty: the name in UPPER_SNAKE_CASE; "-": none
   std::vector<std::string_view> aliases = {};  // other flag names (TGI's older ones)
   bool hidden = false;                         // not in --help (file descriptors and the like)
+  // A variable whose value this refuses counts as unset, for names that other programs also set.
+  bool (*env_counts)(std::string_view) = nullptr;
 };
 
 struct Program {
   std::string_view name;     // "chorus-launcher"
   std::string_view summary;  // one sentence
   std::string_view version;
+  std::string_view options_notes = {};  // Markdown behind the table of --options-markdown
 };
 
 // Fills the targets. Prints and returns false for --help, --version and --options-markdown (then
 // main ends with 0); throws StartError(usage) whose text names flag or variable, value and range,
-// and for an unknown flag the nearest known one. An empty environment variable counts as unset.
+// and for an unknown flag the nearest known one. An empty environment variable counts as unset. A
+// bool takes `--flag` and `--flag true|false`; a list takes its flag repeatedly, or commas in the
+// variable.
 bool parse_options(const Program& program, std::span<const Option> options, int argc,
                    const char* const* argv);
+
+// The variable an option is read from; empty where there is none.
+std::string variable_of(const Option& option);
 
 // The table for docs/: one Markdown row per option that is not hidden.
 std::string options_markdown(std::span<const Option> options);
