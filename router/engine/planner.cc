@@ -30,7 +30,6 @@ struct Planner::Sequence {
 
   // While seated; `computed` is 0 otherwise.
   int slot = -1;
-  bool started = false;  // its first row was sent
   BlockTables tables;
   int64_t computed = 0;       // positions written by the steps sent
   int64_t prefill_until = 0;  // tokens known when it took its seat
@@ -177,7 +176,6 @@ void Planner::evict(Sequence& sequence) {
 void Planner::take_seat(Sequence& sequence, BlockTables tables) {
   sequence.slot = free_slots_.back();
   free_slots_.pop_back();
-  sequence.started = false;
   sequence.tables = std::move(tables);
   sequence.prefill_until = static_cast<int64_t>(sequence.tokens.size());
   insert_by_arrival(seated_, &sequence);
@@ -187,7 +185,6 @@ void Planner::leave_seat(Sequence& sequence) {
   seated_.erase(std::find(seated_.begin(), seated_.end(), &sequence));
   Retired retired{.after_step = sequence.last_step,
                   .slot = std::exchange(sequence.slot, -1),
-                  .announced = sequence.started,
                   .blocks = BlockPools::live(sequence.tables)};
   sequence.tables.clear();
   sequence.computed = 0;
@@ -204,7 +201,7 @@ void Planner::vacate(const Retired& retired) {
   pools_.give_back(retired.blocks);
   if (retired.slot < 0) return;
   free_slots_.push_back(retired.slot);
-  if (retired.announced) released_slots_.push_back(retired.slot);
+  released_slots_.push_back(retired.slot);
 }
 
 Planner::Sequence* Planner::next_queued() {
@@ -253,10 +250,9 @@ Row Planner::make_row(Sequence& sequence, SentStep& sent) {
   Row row;
   row.slot = sequence.slot;
   row.position = sequence.computed;
-  if (!sequence.started) {
+  if (sequence.computed == 0) {
     row.start = shards::NewSequence{.sequence = static_cast<int64_t>(sequence.id),
                                     .sampling = sequence.sampling};
-    sequence.started = true;
   }
   int64_t count = std::exchange(sequence.granted, 0);
   (sequence.decoding() ? sent.decode_tokens : sent.prefill_tokens) += count;

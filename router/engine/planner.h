@@ -74,8 +74,7 @@ class Planner {
   struct Sequence;
   struct Retired {  // what comes free when a step's result is in
     uint64_t after_step = 0;
-    int slot = -1;           // -1: blocks only
-    bool announced = false;  // the shard knows that the slot is taken
+    int slot = -1;  // -1: blocks only
     std::vector<GroupBlock> blocks;
   };
   struct SampleRow {

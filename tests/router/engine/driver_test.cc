@@ -1,0 +1,382 @@
+// The driver with the fake shard behind a link of its own thread, and behind one whose answers the
+// test gives by hand. Nothing sleeps: the tests wait for promises.
+#include "router/engine/driver.h"
+
+#include <catch2/catch.hpp>
+#include <condition_variable>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "tests/router/engine/fake_shard.h"
+
+namespace chorus::engine {
+namespace {
+
+// Executes steps on a thread, as a stream to a shard would.
+class ThreadLink final : public shards::Link {
+ public:
+  explicit ThreadLink(const shards::ShardInfo& info) : shard_(info) {}
+  ~ThreadLink() override {
+    {
+      std::lock_guard lock(mutex_);
+      closing_ = true;
+    }
+    changed_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+  void start(Callbacks callbacks) override {
+    thread_ = std::thread([this, callbacks = std::move(callbacks)] { execute(callbacks); });
+  }
+  void send(const shards::Step& step) override {
+    std::lock_guard lock(mutex_);
+    shard_.receive(step);
+    changed_.notify_all();
+  }
+
+ private:
+  void execute(const Callbacks& callbacks) {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [this] { return closing_ || shard_.has_work(); });
+      if (closing_) return;
+      shards::StepResult result = shard_.execute();
+      // In truth a little later; when it is safe to reuse what is the simulation's subject.
+      shard_.delivered(result.number);
+      lock.unlock();
+      callbacks.on_result(std::move(result));
+      lock.lock();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  FakeShard shard_;
+  bool closing_ = false;
+  std::thread thread_;
+};
+
+// The test is the shard: it sees the steps and answers when it likes.
+struct Hand {
+  shards::Link::Callbacks callbacks;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<shards::Step> steps;
+
+  shards::Step next() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return !steps.empty(); });
+    shards::Step step = std::move(steps.front());
+    steps.pop_front();
+    return step;
+  }
+  void answer(const shards::Step& step, int32_t token) const {
+    shards::StepResult result{.number = step.number, .rows = {}};
+    for (const shards::Row& row : step.rows) {
+      if (!row.sample) continue;
+      result.rows.push_back({.slot = row.slot, .tokens = {{.id = token, .logprob = 0, .top = {}}}});
+    }
+    callbacks.on_result(result);
+  }
+};
+
+class HandLink final : public shards::Link {
+ public:
+  explicit HandLink(std::shared_ptr<Hand> hand) : hand_(std::move(hand)) {}
+  void start(Callbacks callbacks) override { hand_->callbacks = std::move(callbacks); }
+  void send(const shards::Step& step) override {
+    std::lock_guard lock(hand_->mutex);
+    hand_->steps.push_back(step);
+    hand_->changed.notify_all();
+  }
+
+ private:
+  std::shared_ptr<Hand> hand_;
+};
+
+struct End {
+  FinishReason reason;
+  std::string message;
+  std::vector<int32_t> output;
+};
+
+class Listener : public TokenListener {
+ public:
+  Verdict accept(const shards::SampledToken& token) override {
+    output_.push_back(token.id);
+    if (on_accept) return on_accept(token.id);
+    return Verdict::go_on;
+  }
+  bool ready() const override { return is_ready; }
+  void finished(FinishReason reason, const std::string& message) override {
+    end_.set_value({reason, message, output_});  // throws when called twice
+    if (on_finished) on_finished();
+  }
+  End end() { return end_.get_future().get(); }
+
+  std::function<Verdict(int32_t)> on_accept;
+  std::function<void()> on_finished;
+  std::atomic<bool> is_ready = true;
+
+ private:
+  std::vector<int32_t> output_;
+  std::promise<End> end_;
+};
+
+GenerationRequest request(const std::shared_ptr<Listener>& listener, int prompt_tokens = 5,
+                          int64_t max_tokens = 20) {
+  GenerationRequest made;
+  for (int i = 0; i < prompt_tokens; ++i) made.prompt.push_back(100 + i);
+  made.sampling.seed = 42;
+  made.max_tokens = max_tokens;
+  made.listener = listener;
+  return made;
+}
+
+// A driver whose link is the test's hand.
+struct ByHand {
+  explicit ByHand(const EngineOptions& options = {}) {
+    driver = Driver::start(std::make_unique<HandLink>(hand), small_shard(), options,
+                           [this](const std::string& reason) { lost.set_value(reason); });
+  }
+  Engine& engine() const { return driver->engine(); }
+
+  std::shared_ptr<Hand> hand = std::make_shared<Hand>();
+  std::promise<std::string> lost;
+  std::unique_ptr<Driver> driver;
+};
+
+}  // namespace
+
+TEST_CASE("many requests from several threads get their tokens") {
+  shards::ShardInfo info = small_shard();
+  auto driver = Driver::start(std::make_unique<ThreadLink>(info), info, {}, {});
+  std::vector<std::shared_ptr<Listener>> listeners(40);
+  for (auto& listener : listeners) listener = std::make_shared<Listener>();
+  std::vector<std::thread> clients;
+  for (int t = 0; t < 4; ++t) {
+    clients.emplace_back([&, t] {
+      for (int i = t; i < 40; i += 4) {
+        driver->engine().submit(request(listeners[i], 1 + i % 7, 1 + i % 20));
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  FakeModel model(info);
+  for (int i = 0; i < 40; ++i) {
+    End end = listeners[i]->end();
+    CHECK(end.reason == FinishReason::length);
+    GenerationRequest asked = request(nullptr, 1 + i % 7);
+    CHECK(end.output == model.alone(asked.prompt, asked.sampling, 1 + i % 20));
+  }
+  CHECK(driver->engine().context_max() == 128);
+  CHECK(driver->engine().vocab_size() == 1000);
+}
+
+TEST_CASE("the next step is sent before the listener hears of the last one") {
+  ByHand rig;
+  auto listener = std::make_shared<Listener>();
+  std::promise<void> gate;
+  listener->on_accept = [&, open = gate.get_future().share()](int32_t) {
+    open.wait();
+    return Verdict::go_on;
+  };
+  rig.engine().submit(request(listener, 5, 2));
+  shards::Step first = rig.hand->next();
+  shards::Step second = rig.hand->next();  // before the first was answered
+  CHECK(second.rows.at(0).continues());
+  rig.hand->answer(first, 7);
+  rig.hand->answer(second, 8);
+  gate.set_value();
+  CHECK(listener->end().output == std::vector<int32_t>{7, 8});
+}
+
+TEST_CASE("a listener's stop ends the request and the dead row is not heard of") {
+  ByHand rig;
+  auto listener = std::make_shared<Listener>();
+  listener->on_accept = [](int32_t id) { return id == 9 ? Verdict::stop : Verdict::go_on; };
+  rig.engine().submit(request(listener));
+  shards::Step first = rig.hand->next();
+  shards::Step second = rig.hand->next();
+  rig.hand->answer(first, 9);
+  rig.hand->answer(second, 10);
+  End end = listener->end();
+  CHECK(end.reason == FinishReason::stopped);
+  CHECK(end.output == std::vector<int32_t>{9});
+  std::promise<void> drained;
+  rig.driver->drain([&] { drained.set_value(); });
+  drained.get_future().wait();
+}
+
+TEST_CASE("a stop at the last allowed token is a stop") {
+  ByHand rig;
+  auto listener = std::make_shared<Listener>();
+  listener->on_accept = [](int32_t) { return Verdict::stop; };
+  rig.engine().submit(request(listener, 5, 1));
+  rig.hand->answer(rig.hand->next(), 9);
+  CHECK(listener->end().reason == FinishReason::stopped);
+}
+
+TEST_CASE("cancel ends a queued and a running request once") {
+  ByHand rig;
+  auto running = std::make_shared<Listener>();
+  Engine::Submitted first = rig.engine().submit(request(running));
+  rig.hand->next();
+  auto second = std::make_shared<Listener>();
+  Engine::Submitted next = rig.engine().submit(request(second));
+  CHECK(first.id != next.id);
+  rig.engine().cancel(next.id);
+  rig.engine().cancel(first.id);
+  rig.engine().cancel(first.id);
+  rig.engine().cancel(12345);
+  CHECK(second->end().reason == FinishReason::cancelled);
+  CHECK(running->end().reason == FinishReason::cancelled);
+}
+
+TEST_CASE("a full engine says so, and has room again when a request has ended") {
+  EngineOptions options;
+  options.concurrent_requests_max = 2;
+  ByHand rig(options);
+  auto first = std::make_shared<Listener>();
+  auto second = std::make_shared<Listener>();
+  auto third = std::make_shared<Listener>();
+  Engine::Submitted running = rig.engine().submit(request(first));
+  CHECK(running.admission == Admission::accepted);
+  CHECK(rig.engine().submit(request(second)).admission == Admission::accepted);
+  CHECK(rig.engine().submit(request(third)).admission == Admission::queue_full);
+  std::promise<Admission> again;
+  first->on_finished = [&] { again.set_value(rig.engine().submit(request(third)).admission); };
+  rig.engine().cancel(running.id);
+  CHECK(again.get_future().get() == Admission::accepted);
+}
+
+TEST_CASE("draining lets the running requests end and no other in") {
+  ByHand rig;
+  auto listener = std::make_shared<Listener>();
+  rig.engine().submit(request(listener, 5, 1));
+  std::promise<void> drained;
+  std::future<void> done = drained.get_future();
+  rig.driver->drain([&] { drained.set_value(); });
+  auto late = std::make_shared<Listener>();
+  CHECK(rig.engine().submit(request(late)).admission == Admission::draining);
+  shards::Step step = rig.hand->next();
+  CHECK(done.wait_for(std::chrono::seconds(0)) == std::future_status::timeout);
+  rig.hand->answer(step, 3);
+  done.wait();
+  CHECK(listener->end().reason == FinishReason::length);
+}
+
+TEST_CASE("draining an idle engine is done at once") {
+  ByHand rig;
+  std::promise<void> drained;
+  rig.driver->drain([&] { drained.set_value(); });
+  drained.get_future().wait();
+}
+
+TEST_CASE("a lost link fails every request and closes the door") {
+  ByHand rig;
+  auto first = std::make_shared<Listener>();
+  auto second = std::make_shared<Listener>();
+  rig.engine().submit(request(first));
+  rig.engine().submit(request(second));
+  rig.hand->next();
+  rig.hand->callbacks.on_lost("rank 0 is gone");
+  CHECK(rig.lost.get_future().get() == "rank 0 is gone");
+  CHECK(first->end().reason == FinishReason::failed);
+  CHECK(second->end().message == "rank 0 is gone");
+  auto late = std::make_shared<Listener>();
+  CHECK(rig.engine().submit(request(late)).admission == Admission::not_ready);
+  rig.hand->callbacks.on_lost("twice");  // a second promise value would throw
+  CHECK(rig.engine().stats().kv_blocks_used >= 0);
+}
+
+TEST_CASE("a result that was not asked for counts as a lost link") {
+  ByHand rig;
+  auto listener = std::make_shared<Listener>();
+  rig.engine().submit(request(listener));
+  shards::Step step = rig.hand->next();
+  step.number = 7;
+  rig.hand->answer(step, 1);
+  CHECK(rig.lost.get_future().get() == "the shard answered step 7, step 1 was due");
+  CHECK(listener->end().reason == FinishReason::failed);
+}
+
+TEST_CASE("a listener that throws fails its own request alone") {
+  shards::ShardInfo info = small_shard();
+  auto driver = Driver::start(std::make_unique<ThreadLink>(info), info, {}, {});
+  auto broken = std::make_shared<Listener>();
+  broken->on_accept = [](int32_t) -> Verdict { throw std::runtime_error("not my day"); };
+  auto sound = std::make_shared<Listener>();
+  driver->engine().submit(request(broken));
+  driver->engine().submit(request(sound));
+  End end = broken->end();
+  CHECK(end.reason == FinishReason::failed);
+  CHECK(end.message == "internal fault in request 1");
+  CHECK(sound->end().output.size() == 20);
+}
+
+TEST_CASE("a request out of range fails itself alone") {
+  ByHand rig;
+  auto empty = std::make_shared<Listener>();
+  auto long_one = std::make_shared<Listener>();
+  rig.engine().submit(request(empty, 0));
+  rig.engine().submit(request(long_one, 128));
+  CHECK(empty->end().reason == FinishReason::failed);
+  CHECK(long_one->end().reason == FinishReason::failed);
+}
+
+TEST_CASE("a listener that is not ready pauses its sequence until it wakes the engine") {
+  ByHand rig;
+  auto listener = std::make_shared<Listener>();
+  listener->on_accept = [&](int32_t) {
+    listener->is_ready = false;
+    return Verdict::go_on;
+  };
+  rig.engine().submit(request(listener, 5, 3));
+  shards::Step first = rig.hand->next();
+  shards::Step second = rig.hand->next();
+  rig.hand->answer(first, 1);
+  rig.hand->answer(second, 2);  // was on its way
+  auto other = std::make_shared<Listener>();
+  rig.engine().submit(request(other, 5, 1));
+  shards::Step third = rig.hand->next();
+  REQUIRE(third.rows.size() == 1);
+  CHECK(third.rows[0].start.has_value());  // the other one's
+  rig.hand->answer(third, 3);
+  CHECK(other->end().output == std::vector<int32_t>{3});
+  listener->is_ready = true;
+  rig.engine().wake();
+  shards::Step fourth = rig.hand->next();
+  CHECK(fourth.rows.at(0).tokens == std::vector<int32_t>{2});
+  rig.hand->answer(fourth, 4);
+  CHECK(listener->end().output == std::vector<int32_t>{1, 2, 4});
+}
+
+TEST_CASE("ending the driver cancels what runs") {
+  auto listener = std::make_shared<Listener>();
+  {
+    ByHand rig;
+    rig.engine().submit(request(listener));
+    rig.hand->next();
+  }
+  CHECK(listener->end().reason == FinishReason::cancelled);
+}
+
+TEST_CASE("the statistics can be read from any thread") {
+  shards::ShardInfo info = small_shard();
+  auto driver = Driver::start(std::make_unique<ThreadLink>(info), info, {}, {});
+  CHECK(driver->engine().stats().kv_blocks == 128);
+  auto first = std::make_shared<Listener>();
+  driver->engine().submit(request(first, 5, 4));
+  first->end();
+  auto second = std::make_shared<Listener>();
+  driver->engine().submit(request(second, 5, 1));
+  second->end();
+  EngineStats stats = driver->engine().stats();  // as of the second's start at least
+  CHECK(stats.queued == 0);
+  CHECK(stats.steps >= 4);
+  CHECK(stats.prefill_tokens >= 5);
+  CHECK(stats.decode_tokens == 3);
+}
+
+}  // namespace chorus::engine
