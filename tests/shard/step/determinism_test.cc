@@ -1,0 +1,191 @@
+// A sequence's tokens and logprobs are its own: bit for bit the same alone and among others, in one
+// chunk and in many, on one thread and on two. Ranks may change the last bits, no more.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+#include <iostream>
+
+#include "tests/shard/models/golden.h"
+
+using namespace chorus;
+using namespace chorus::tests;
+
+namespace {
+
+struct Wanted {  // one sequence to generate
+  std::vector<int32_t> prompt;
+  step::Sampling sampling;
+  int tokens = 0;
+  int64_t chunk = 1 << 20;
+  int joins = 0;  // the step in which it starts
+};
+
+using Output = std::vector<kernels::Sampled>;
+
+// Runs all sequences to their end, joining and leaving between steps, the prompts in chunks.
+std::vector<Output> generate(LocalGroup& group, const std::vector<Wanted>& wanted) {
+  std::vector<Output> outputs(wanted.size());
+  std::vector<int64_t> held(wanted.size()), done(wanted.size());
+  std::vector<int> leaving;
+  for (int round = 0;; ++round) {
+    step::Step step{.number = 0, .rows = {}, .block_copies = {}, .released_slots = leaving};
+    leaving.clear();
+    bool waiting = false;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const Wanted& w = wanted[i];
+      if (static_cast<int>(outputs[i].size()) == w.tokens) continue;
+      waiting = true;
+      if (round < w.joins) continue;
+      step::Row row{
+          .slot = static_cast<int>(i), .start = std::nullopt, .tokens = {}, .position = done[i]};
+      const auto prompt = static_cast<int64_t>(w.prompt.size());
+      if (done[i] < prompt) {
+        const int64_t end = std::min(prompt, done[i] + w.chunk);
+        row.tokens.assign(w.prompt.begin() + done[i], w.prompt.begin() + end);
+      }
+      if (done[i] == 0) row.start = step::NewSequence{.sequence = i, .sampling = w.sampling};
+      done[i] += std::max<int64_t>(1, static_cast<int64_t>(row.tokens.size()));
+      row.sample = done[i] >= prompt;
+      row.output_index = static_cast<int>(outputs[i].size());
+      group.add_blocks(row, held[i], done[i]);
+      step.rows.push_back(std::move(row));
+    }
+    if (!waiting) return outputs;
+    for (const auto& result : group.execute(std::move(step)).rows) {
+      auto& output = outputs[static_cast<size_t>(result.slot)];
+      output.push_back(result.sampled);
+      if (static_cast<int>(output.size()) == wanted[static_cast<size_t>(result.slot)].tokens) {
+        leaving.push_back(result.slot);
+      }
+    }
+  }
+}
+
+bool same(const Output& a, const Output& b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i].token != b[i].token || a[i].logprob != b[i].logprob) return false;
+    if (a[i].top_count != b[i].top_count) return false;
+    for (int t = 0; t < a[i].top_count; ++t) {
+      if (a[i].top_ids[t] != b[i].top_ids[t] || a[i].top_logprobs[t] != b[i].top_logprobs[t]) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+std::vector<Wanted> sixteen(const std::vector<GoldenPrompt>& golden) {
+  std::vector<Wanted> wanted;
+  for (size_t i = 0; i < 16; ++i) {
+    const bool sampled = i % 2 == 1;
+    wanted.push_back({.prompt = golden[i + 3].ids,  // the last ones are long
+                      .sampling = {.temperature = sampled ? 0.9F : 0.0F,
+                                   .top_p = i % 4 == 1 ? 0.9F : 1.0F,
+                                   .top_k = i % 8 == 3 ? 40 : 0,
+                                   .seed = 1000 + i,
+                                   .top_logprobs = 5},
+                      .tokens = 10,
+                      .chunk = 1 << 20,
+                      .joins = static_cast<int>(i % 5)});
+  }
+  return wanted;
+}
+
+}  // namespace
+
+TEST_CASE("a sequence alone, among 15 others, in chunks, on 1 and 2 threads: the same bits") {
+  const auto model = modelfile::open_model(cached_model(kSmolLm2));
+  const auto wanted = sixteen(read_golden("smollm2"));
+  const GroupOptions one{.threads = 1}, two{.threads = 2};
+
+  std::vector<Output> alone;
+  {
+    LocalGroup group(*model, one);
+    for (Wanted each : wanted) {
+      each.joins = 0;
+      alone.push_back(generate(group, {each}).front());
+    }
+  }
+  for (const auto& options : {one, two}) {
+    for (int64_t chunk : {int64_t{1} << 20, int64_t{32}}) {
+      LocalGroup group(*model, options);
+      auto together = wanted;
+      for (auto& each : together) each.chunk = chunk;
+      const auto outputs = generate(group, together);
+      for (size_t i = 0; i < outputs.size(); ++i) {
+        INFO("sequence " << i << ", chunk " << chunk << ", threads " << options.threads);
+        CHECK(same(outputs[i], alone[i]));
+      }
+    }
+  }
+}
+
+TEST_CASE("scalar, AVX2 and AVX-512 give the same bits on SmolLM2") {
+  const auto model = modelfile::open_model(cached_model(kSmolLm2));
+  auto wanted = sixteen(read_golden("smollm2"));
+  wanted.resize(4);
+  std::vector<Output> expected;
+  for (auto isa : {kernels::Isa::scalar, kernels::Isa::avx2, kernels::Isa::avx512}) {
+    if (!kernels::supported(isa)) {
+      std::cout << "not on this machine: " << kernels::name_of(isa) << "\n";
+      continue;
+    }
+    LocalGroup group(*model, {.threads = 2, .isa = isa});
+    const auto outputs = generate(group, wanted);
+    if (expected.empty()) expected = outputs;
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      INFO("sequence " << i << " on " << kernels::name_of(isa));
+      CHECK(same(outputs[i], expected[i]));
+    }
+  }
+}
+
+TEST_CASE("ranks agree on greedy text until the first two candidates are close") {
+  struct Case {
+    const char* file;
+    const char* golden;
+    std::vector<int> ranks;
+  };
+  const Case models[] = {
+      {kSmolLm2, "smollm2", {2, 3}}, {kQwen, "qwen2.5", {2, 4}}, {kGemma, "gemma3", {2}}};
+  for (const Case& real : models) {
+    if (!std::filesystem::exists(cached_model(real.file))) {
+      REQUIRE(real.file != kSmolLm2);
+      std::cout << real.file << " is not in the cache: left out\n";
+      continue;
+    }
+    const auto model = modelfile::open_model(cached_model(real.file));
+    const auto golden = read_golden(real.golden);
+    std::vector<Wanted> wanted;
+    for (const auto& prompt : golden) {
+      wanted.push_back(
+          {.prompt = prompt.ids, .sampling = {.top_logprobs = 5}, .tokens = 16, .chunk = 256});
+    }
+    std::vector<Output> expected;
+    {
+      LocalGroup group(*model, {.threads = 2});
+      expected = generate(group, wanted);
+    }
+    for (int ranks : real.ranks) {
+      LocalGroup group(*model, {.ranks = ranks});
+      const auto outputs = generate(group, wanted);
+      double largest = 0;
+      for (size_t i = 0; i < outputs.size(); ++i) {
+        for (size_t t = 0; t < outputs[i].size(); ++t) {
+          const auto &ours = outputs[i][t], &first = expected[i][t];
+          INFO(real.golden << ", " << ranks << " ranks, prompt " << i << ", token " << t);
+          if (ours.token != first.token) {
+            CHECK(first.top_logprobs[0] - first.top_logprobs[1] < 0.05F);
+            break;  // from here on the texts differ
+          }
+          largest = std::max<double>(largest, std::abs(ours.logprob - first.logprob));
+        }
+      }
+      std::cout << real.golden << ", " << ranks
+                << " ranks: largest difference of the chosen tokens' "
+                << "log-probabilities " << largest << "\n";
+      CHECK(largest < 0.05);
+    }
+  }
+}
