@@ -17,7 +17,8 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   // `prompt.text` must be valid UTF-8. `add_special` adds what the model wants around plain text
-  // (BOS); chat prompts pass false, the template wrote it. Never fails: every byte has a token.
+  // (BOS); chat prompts pass false, the template wrote it. Never fails: characters without a token
+  // become byte tokens or the unknown token, or are dropped, as the reference does it.
   virtual std::vector<int32_t> encode(const Prompt& prompt, bool add_special) const = 0;
 
   // The bytes that a token stands for in generated text: possibly part of a character; empty for
