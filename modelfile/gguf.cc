@@ -118,7 +118,7 @@ class Cursor {
   }
 
   std::string_view text(const std::string& what) {
-    const auto length = read<uint64_t>("the length of " + what);
+    const auto length = read<uint64_t>(what);
     const auto* place = reinterpret_cast<const char*>(bytes_.data()) + offset_;
     skip(length, what);
     return {place, static_cast<size_t>(length)};

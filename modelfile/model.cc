@@ -5,7 +5,9 @@
 #include <system_error>
 
 #include "modelfile/error.h"
+#include "modelfile/folder_model.h"
 #include "modelfile/gguf_model.h"
+#include "modelfile/json_file.h"
 
 namespace chorus::modelfile {
 namespace fs = std::filesystem;
@@ -31,11 +33,14 @@ std::vector<fs::path> gguf_files_in(const fs::path& folder) {
 }
 
 std::unique_ptr<Model> open_folder(const fs::path& folder, bool read_tensors) {
+  if (file_exists(folder / "config.json")) return open_folder_model(folder, read_tensors);
   const std::vector<fs::path> files = gguf_files_in(folder);
   if (files.size() == 1) return open_gguf_model(files[0], read_tensors);
   if (files.empty()) {
     throw FileError(FileError::Kind::missing,
-                    folder.string() + ": the folder holds neither config.json nor a .gguf file");
+                    folder.string() +
+                        ": the folder holds neither config.json nor a .gguf file; a model is " +
+                        std::string(kAccepted));
   }
   throw FileError(FileError::Kind::unsupported,
                   folder.string() + ": the folder holds " + std::to_string(files.size()) +
@@ -54,7 +59,13 @@ std::unique_ptr<Model> open_model(const fs::path& path, bool read_tensors) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (status.type() == fs::file_type::directory) return open_folder(path, read_tensors);
-  if (status.type() == fs::file_type::regular) return open_gguf_model(path, read_tensors);
+  if (status.type() == fs::file_type::regular) {
+    if (path.extension() == ".safetensors" || path.filename() == "config.json") {
+      throw FileError(FileError::Kind::unsupported,
+                      path.string() + ": a file of a Hugging Face folder; name the folder instead");
+    }
+    return open_gguf_model(path, read_tensors);
+  }
   if (status.type() == fs::file_type::not_found || status.type() == fs::file_type::none) {
     const std::string reason = error ? error.message() : "no such file or folder";
     throw FileError(FileError::Kind::missing,

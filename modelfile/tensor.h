@@ -21,8 +21,10 @@ int64_t block_bytes(TensorType type);       // bytes of one block
 struct Tensor {
   std::string name;
   TensorType type;
-  std::vector<int64_t> shape;       // outermost first: [rows, columns] for a matrix
-  std::span<const std::byte> data;  // mapped; lives as long as the Model it came from
+  std::vector<int64_t> shape;  // outermost first: [rows, columns] for a matrix
+  // Mapped; lives as long as the Model it came from. Files may put it at any address, aligned or
+  // not, so elements are read by memcpy.
+  std::span<const std::byte> data;
 };
 
 }  // namespace chorus::modelfile

@@ -1,0 +1,145 @@
+#include "modelfile/folder_model.h"
+
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "modelfile/error.h"
+#include "modelfile/json_file.h"
+#include "modelfile/mapped_file.h"
+#include "modelfile/safetensors.h"
+#include "modelfile/tokenizer_json.h"
+
+namespace chorus::modelfile {
+namespace fs = std::filesystem;
+using nlohmann::json;
+namespace {
+
+class FolderConfig final : public Config {
+ public:
+  explicit FolderConfig(const fs::path& path) : file_(JsonFile::read(path)) {
+    const std::vector<std::string> names = file_.find_texts("architectures");
+    if (names.empty()) file_.corrupt("architectures", "is missing");
+    architecture_ = names.front();
+  }
+
+  const JsonFile& file() const { return file_; }
+  Format format() const override { return Format::safetensors; }
+  std::string architecture() const override { return architecture_; }
+  std::string source() const override { return file_.name(); }
+
+  std::optional<int64_t> find_integer(std::string_view hf, std::string_view) const override {
+    return file_.find_integer(place_of(hf));
+  }
+  std::optional<double> find_number(std::string_view hf, std::string_view) const override {
+    return file_.find_number(place_of(hf));
+  }
+  std::optional<bool> find_flag(std::string_view hf, std::string_view) const override {
+    return file_.find_flag(place_of(hf));
+  }
+  std::optional<std::string> find_text(std::string_view hf, std::string_view) const override {
+    return file_.find_text(place_of(hf));
+  }
+  std::vector<std::string> find_texts(std::string_view hf, std::string_view) const override {
+    return file_.find_texts(place_of(hf));
+  }
+
+ private:
+  // A multimodal model keeps the numbers of its text part in an object of their own.
+  std::string place_of(std::string_view key) const {
+    std::string nested = "text_config." + std::string(key);
+    if (file_.find(key) == nullptr && file_.find(nested) != nullptr) return nested;
+    return std::string(key);
+  }
+
+  JsonFile file_;
+  std::string architecture_;
+};
+
+// tokenizer_config.json holds one template, or a list of named ones.
+std::optional<std::string> template_in(const JsonFile& file) {
+  constexpr std::string_view kKey = "chat_template";
+  const json* value = file.find(kKey);
+  if (value == nullptr || !value->is_array()) return file.find_text(kKey);
+  for (const json& entry : *value) {
+    if (!entry.is_object()) file.corrupt(kKey, "is a list of something else than objects");
+    const auto name = entry.find("name");
+    const auto text = entry.find("template");
+    if (name == entry.end() || text == entry.end() || !text->is_string()) {
+      file.corrupt(kKey, "holds an entry without name or template");
+    }
+    if (*name == "default") return text->get<std::string>();
+  }
+  return std::nullopt;
+}
+
+std::vector<int32_t> token_ids(const JsonFile& file, std::string_view key) {
+  std::vector<int32_t> ids;
+  for (const int64_t id : file.find_integers(key)) {
+    if (id < 0 || id > std::numeric_limits<int32_t>::max()) {
+      file.corrupt(key, "is no token id: " + std::to_string(id));
+    }
+    ids.push_back(static_cast<int32_t>(id));
+  }
+  return ids;
+}
+
+class FolderModel final : public Model {
+ public:
+  FolderModel(const fs::path& folder, bool read_tensors)
+      : folder_(folder), config_(folder / "config.json"), weights_(folder, read_tensors) {}
+
+  const Config& config() const override { return config_; }
+  const std::vector<Tensor>& tensors() const override { return weights_.tensors(); }
+  const Tensor* find(std::string_view name) const override { return weights_.find(name); }
+
+  Vocabulary vocabulary() const override {
+    TokenizerSources sources{
+        .tokenizer = JsonFile::read(folder_ / "tokenizer.json"),
+        .settings = JsonFile::read_if_present(folder_ / "tokenizer_config.json")};
+    sources.bos = token_ids(config_.file(), "bos_token_id");
+    sources.eos = token_ids(config_.file(), "eos_token_id");
+    for (const int32_t id : generation_defaults().eos) sources.eos.push_back(id);
+    sources.model_vocabulary = config_.find_integer("vocab_size", "");
+    return read_vocabulary(sources);
+  }
+
+  std::optional<std::string> chat_template() const override {
+    if (const fs::path path = folder_ / "chat_template.jinja"; file_exists(path)) {
+      const MappedFile file(path);
+      return std::string(as_text(file.bytes()));
+    }
+    const auto settings = JsonFile::read_if_present(folder_ / "tokenizer_config.json");
+    return settings ? template_in(*settings) : std::nullopt;
+  }
+
+  GenerationDefaults generation_defaults() const override {
+    const auto file = JsonFile::read_if_present(folder_ / "generation_config.json");
+    if (!file) return {};
+    return {.temperature = file->find_number("temperature"),
+            .top_p = file->find_number("top_p"),
+            .top_k = file->find_integer("top_k"),
+            .do_sample = file->find_flag("do_sample"),
+            .eos = token_ids(*file, "eos_token_id")};
+  }
+
+  std::string name() const override {
+    fs::path folder = fs::absolute(folder_).lexically_normal();
+    if (!folder.has_filename()) folder = folder.parent_path();  // "model/"
+    return folder.filename().string();
+  }
+  fs::path path() const override { return folder_; }
+
+ private:
+  fs::path folder_;
+  FolderConfig config_;
+  Safetensors weights_;
+};
+
+}  // namespace
+
+std::unique_ptr<Model> open_folder_model(const fs::path& folder, bool read_tensors) {
+  return std::make_unique<FolderModel>(folder, read_tensors);
+}
+
+}  // namespace chorus::modelfile
