@@ -28,15 +28,17 @@ struct Planner::Sequence {
   uint64_t last_step = 0;     // the last step sent that has a row of it
   int samples_in_flight = 0;  // results that are still to come
 
-  // While seated; `computed` is 0 otherwise.
-  int slot = -1;
-  BlockTables tables;
-  int64_t computed = 0;       // positions written by the steps sent
-  int64_t prefill_until = 0;  // tokens known when it took its seat
-  int64_t granted = 0;        // tokens in the step that is being planned
+  struct Seat {
+    int slot = -1;
+    BlockTables tables;
+    int64_t computed = 0;       // positions written by the steps sent
+    int64_t prefill_until = 0;  // tokens known when it took the seat
+    int64_t granted = 0;        // tokens in the step that is being planned
+  };
+  Seat seat;
 
-  bool seated() const { return slot >= 0; }
-  bool decoding() const { return computed >= prefill_until; }
+  bool seated() const { return seat.slot >= 0; }
+  bool decoding() const { return seat.computed >= seat.prefill_until; }
   int64_t outputs_asked() const {
     return static_cast<int64_t>(tokens.size()) - prompt_tokens + samples_in_flight;
   }
@@ -119,8 +121,8 @@ int64_t Planner::grant_decodes() {
   std::vector<Sequence*> order = seated_;  // evictions change seated_
   for (Sequence* sequence : order) {
     if (!sequence->runnable() || !sequence->decoding()) continue;
-    sequence->granted = grant(*sequence, 1);
-    decodes += sequence->granted;
+    sequence->seat.granted = grant(*sequence, 1);
+    decodes += sequence->seat.granted;
   }
   return decodes;
 }
@@ -130,9 +132,9 @@ int64_t Planner::grant_prefills(int64_t budget) {
   for (Sequence* sequence : order) {
     if (budget == 0) break;
     if (!sequence->runnable() || sequence->decoding()) continue;
-    int64_t wanted = std::min(budget, sequence->prefill_until - sequence->computed);
-    sequence->granted = grant(*sequence, wanted);
-    budget -= sequence->granted;
+    int64_t wanted = std::min(budget, sequence->seat.prefill_until - sequence->seat.computed);
+    sequence->seat.granted = grant(*sequence, wanted);
+    budget -= sequence->seat.granted;
   }
   return budget;
 }
@@ -142,7 +144,7 @@ int64_t Planner::grant_prefills(int64_t budget) {
 int64_t Planner::grant(Sequence& sequence, int64_t count) {
   for (;;) {
     bool idle = sequence.last_step <= completed_step_;
-    int64_t covered = pools_.cover(sequence.tables, sequence.computed, count, idle);
+    int64_t covered = pools_.cover(sequence.seat.tables, sequence.seat.computed, count, idle);
     if (covered > 0) return covered;
     if (!make_room(sequence)) return 0;
   }
@@ -152,7 +154,7 @@ int64_t Planner::grant(Sequence& sequence, int64_t count) {
 bool Planner::make_room(Sequence& needy) {
   if (!retired_.empty()) return false;
   bool idle = needy.last_step <= completed_step_;
-  if (!idle && pools_.droppable(needy.tables, needy.computed)) return false;
+  if (!idle && pools_.droppable(needy.seat.tables, needy.seat.computed)) return false;
   if (evict_paused()) return true;
   assert(seated_.size() > 1);  // alone, a sequence has blocks up to context_max()
   Sequence* youngest = seated_.back();
@@ -174,22 +176,18 @@ void Planner::evict(Sequence& sequence) {
 }
 
 void Planner::take_seat(Sequence& sequence, BlockTables tables) {
-  sequence.slot = free_slots_.back();
+  sequence.seat.slot = free_slots_.back();
   free_slots_.pop_back();
-  sequence.tables = std::move(tables);
-  sequence.prefill_until = static_cast<int64_t>(sequence.tokens.size());
+  sequence.seat.tables = std::move(tables);
+  sequence.seat.prefill_until = static_cast<int64_t>(sequence.tokens.size());
   insert_by_arrival(seated_, &sequence);
 }
 
 void Planner::leave_seat(Sequence& sequence) {
   seated_.erase(std::find(seated_.begin(), seated_.end(), &sequence));
-  Retired retired{.after_step = sequence.last_step,
-                  .slot = std::exchange(sequence.slot, -1),
-                  .blocks = BlockPools::live(sequence.tables)};
-  sequence.tables.clear();
-  sequence.computed = 0;
-  sequence.prefill_until = 0;
-  sequence.granted = 0;
+  Sequence::Seat seat = std::exchange(sequence.seat, {});
+  Retired retired{
+      .after_step = sequence.last_step, .slot = seat.slot, .blocks = BlockPools::live(seat.tables)};
   if (retired.after_step <= completed_step_) {
     vacate(retired);
   } else {
@@ -199,7 +197,6 @@ void Planner::leave_seat(Sequence& sequence) {
 
 void Planner::vacate(const Retired& retired) {
   pools_.give_back(retired.blocks);
-  if (retired.slot < 0) return;
   free_slots_.push_back(retired.slot);
   released_slots_.push_back(retired.slot);
 }
@@ -224,9 +221,10 @@ void Planner::seat_queued(int64_t budget) {
     }
     queue_.erase(std::find(queue_.begin(), queue_.end(), next));
     take_seat(*next, std::move(*tables));
-    next->granted = pools_.cover(next->tables, 0, std::min(budget, next->prefill_until), false);
-    assert(next->granted > 0);
-    budget -= next->granted;
+    next->seat.granted =
+        pools_.cover(next->seat.tables, 0, std::min(budget, next->seat.prefill_until), false);
+    assert(next->seat.granted > 0);
+    budget -= next->seat.granted;
   }
 }
 
@@ -235,7 +233,7 @@ std::optional<Step> Planner::emit() {
   Step step{.number = next_step_, .rows = {}, .released_slots = {}};
   for (bool decodes : {true, false}) {
     for (Sequence* sequence : seated_) {
-      if (sequence->granted == 0 || sequence->decoding() != decodes) continue;
+      if (sequence->seat.granted == 0 || sequence->decoding() != decodes) continue;
       step.rows.push_back(make_row(*sequence, sent));
     }
   }
@@ -248,32 +246,30 @@ std::optional<Step> Planner::emit() {
 
 Row Planner::make_row(Sequence& sequence, SentStep& sent) {
   Row row;
-  row.slot = sequence.slot;
-  row.position = sequence.computed;
-  if (sequence.computed == 0) {
+  row.slot = sequence.seat.slot;
+  row.position = sequence.seat.computed;
+  if (sequence.seat.computed == 0) {
     row.start = shards::NewSequence{.sequence = static_cast<int64_t>(sequence.id),
                                     .sampling = sequence.sampling};
   }
-  int64_t count = std::exchange(sequence.granted, 0);
+  int64_t count = std::exchange(sequence.seat.granted, 0);
   (sequence.decoding() ? sent.decode_tokens : sent.prefill_tokens) += count;
   if (sequence.samples_in_flight > 0) {
     assert(sequence.last_step + 1 == sent.number && sequence.decoding());
   } else {
-    auto begin = sequence.tokens.begin() + sequence.computed;
+    auto begin = sequence.tokens.begin() + sequence.seat.computed;
     row.tokens.assign(begin, begin + count);
   }
-  std::vector<GroupBlock> dropped = pools_.drop(sequence.tables, sequence.computed);
-  if (!dropped.empty()) {
-    retired_.push_back({.after_step = sent.number, .blocks = std::move(dropped)});
-  }
-  row.block_changes = pools_.announce(sequence.tables);
-  sequence.computed += count;
+  // Free for the next plan: by then no step is in flight that reads them, since two at most are.
+  pools_.give_back(pools_.drop(sequence.seat.tables, sequence.seat.computed));
+  row.block_changes = pools_.announce(sequence.seat.tables);
+  sequence.seat.computed += count;
   sequence.last_step = sent.number;
   if (sequence.decoding()) {
     row.sample = true;
     row.output_index = static_cast<int>(sequence.outputs_asked());
     ++sequence.samples_in_flight;
-    sent.samples.push_back({sequence.id, sequence.slot});
+    sent.samples.push_back({sequence.id, sequence.seat.slot});
   }
   return row;
 }

@@ -72,9 +72,9 @@ class Planner {
 
  private:
   struct Sequence;
-  struct Retired {  // what comes free when a step's result is in
+  struct Retired {  // a seat that comes free when a step's result is in
     uint64_t after_step = 0;
-    int slot = -1;  // -1: blocks only
+    int slot = 0;
     std::vector<GroupBlock> blocks;
   };
   struct SampleRow {

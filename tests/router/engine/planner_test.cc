@@ -316,6 +316,25 @@ TEST_CASE("a paused sequence gives its seat to one that waits") {
   CHECK(rig.output[1].size() == 10);
 }
 
+TEST_CASE("where blocks are short a paused sequence goes before a younger one that runs") {
+  Rig rig(shard_with_blocks(4));
+  rig.submit(1, 7, 9);
+  rig.submit(2, 7, 9);
+  rig.send();
+  rig.answer();
+  rig.planner.pause(1);
+  rig.send();  // position 7 of the second
+  rig.answer();
+  shards::Step third = rig.send();  // position 8 needs a block
+  REQUIRE(third.rows.size() == 1);
+  CHECK(third.rows[0].slot == 1);
+  CHECK(third.released_slots == std::vector<int>{0});
+  rig.planner.resume(1);
+  rig.run();
+  CHECK(rig.output[1].size() == 9);
+  CHECK(rig.output[2].size() == 9);
+}
+
 TEST_CASE("a cancelled request leaves the queue without a trace") {
   Rig rig;
   rig.submit(1, 5, 10);
