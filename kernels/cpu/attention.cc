@@ -1,0 +1,224 @@
+// Attention in two passes over a row's context: all scores into a buffer, softmax, then the
+// weighted values. Work is cut into tiles of up to 8 query vectors that share one KV head (several
+// rows of a prompt, several query heads of a group): they share the loads of keys and values. A
+// query's own sums run over its own positions in order, however it was grouped.
+#include "kernels/cpu/attention.h"
+
+#include <cassert>
+#include <limits>
+
+namespace chorus::kernels {
+namespace {
+
+struct Tile {
+  Span span;
+  int32_t row = 0, rows = 0;  // within the span
+  int kv_head = 0;
+  size_t head = 0, heads = 0;  // of the KV head's query heads
+};
+
+struct Query {
+  int64_t row = 0;
+  int head = 0;
+  int64_t first = 0, last = 0;  // positions seen: [first, last)
+};
+
+// A worker's own memory, carved up.
+struct Buffers {
+  float* scores = nullptr;  // [kQueriesMax][positions]
+  int64_t stride = 0;
+  float* sums = nullptr;  // [kQueriesMax][padded head_dim]
+  const uint16_t** keys = nullptr;
+  const uint16_t** values = nullptr;
+};
+
+int64_t buffer_bytes(const AttentionArgs& args) {
+  const int64_t blocks = args.block_table.cols;
+  return blocks * kLaneRows * kQueriesMax * 4 + padded_head_dim(args.head_dim) * kQueriesMax * 4 +
+         2 * blocks * static_cast<int64_t>(sizeof(void*));
+}
+
+Buffers buffers_at(const AttentionArgs& args, std::byte* memory) {
+  const int64_t blocks = args.block_table.cols;
+  Buffers buffers;
+  buffers.scores = reinterpret_cast<float*>(memory);
+  buffers.stride = blocks * kLaneRows;
+  buffers.sums = buffers.scores + kQueriesMax * buffers.stride;
+  buffers.keys = reinterpret_cast<const uint16_t**>(buffers.sums +
+                                                    kQueriesMax * padded_head_dim(args.head_dim));
+  buffers.values = buffers.keys + blocks;
+  return buffers;
+}
+
+int make_queries(const AttentionCall& call, const Tile& tile, Query* queries) {
+  const std::vector<int>& heads = call.queries_of[static_cast<size_t>(tile.kv_head)];
+  int count = 0;
+  for (int32_t row = tile.row; row < tile.row + tile.rows; ++row) {
+    const int64_t position = tile.span.position + row;
+    const int64_t window = call.args.window;
+    for (size_t h = tile.head; h < tile.head + tile.heads; ++h) {
+      Query& query = queries[count++];
+      query.row = tile.span.row + row;
+      query.head = heads[h];
+      query.first = window > 0 ? std::max<int64_t>(0, position - window + 1) : 0;
+      query.last = position + 1;
+    }
+  }
+  return count;
+}
+
+int64_t floor_block(int64_t position) {
+  return position / kLaneRows;
+}
+int64_t ceil_block(int64_t position) {
+  return (position + kLaneRows - 1) / kLaneRows;
+}
+
+// The weighted values of blocks that some queries of the tile see in part: one query, one block.
+void weigh_edge(const CpuKernels& kernels, ValueArgs args, const Query& query, int64_t block) {
+  const int64_t begin = block * kLaneRows;
+  args.first = static_cast<int>(std::max<int64_t>(query.first - begin, 0));
+  args.last = static_cast<int>(std::min<int64_t>(query.last - begin, kLaneRows));
+  args.queries = 1;
+  args.block_count = 1;
+  kernels.weigh_values(args);
+}
+
+// Adds up the values for all queries: blocks that every query sees whole together, the others
+// query by query; a query's blocks in order.
+void weigh_tile(const AttentionArgs& args, const CpuKernels& kernels, const Buffers& buffers,
+                const Query* queries, int count, int64_t base) {
+  const int64_t dim = padded_head_dim(args.head_dim);
+  int64_t whole_begin = 0;
+  int64_t whole_end = std::numeric_limits<int64_t>::max();
+  for (int i = 0; i < count; ++i) {
+    whole_begin = std::max(whole_begin, ceil_block(queries[i].first));
+    whole_end = std::min(whole_end, floor_block(queries[i].last));
+  }
+  whole_end = std::max(whole_end, whole_begin);
+  ValueArgs values;
+  values.weights_stride = buffers.stride;
+  values.head_dim = static_cast<int>(dim);
+  const auto edges = [&](int i, int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      values.weights = buffers.scores + i * buffers.stride + (block - base) * kLaneRows;
+      values.blocks = buffers.values + (block - base);
+      values.out = buffers.sums + i * dim;
+      weigh_edge(kernels, values, queries[i], block);
+    }
+  };
+  for (int i = 0; i < count; ++i) {
+    edges(i, floor_block(queries[i].first), std::min(whole_begin, ceil_block(queries[i].last)));
+  }
+  ValueArgs whole = values;
+  whole.weights = buffers.scores + (whole_begin - base) * kLaneRows;
+  whole.blocks = buffers.values + (whole_begin - base);
+  whole.queries = count;
+  whole.block_count = whole_end - whole_begin;
+  whole.out = buffers.sums;
+  if (whole.block_count > 0) kernels.weigh_values(whole);
+  for (int i = 0; i < count; ++i) {
+    edges(i, std::max(whole_end, floor_block(queries[i].first)), ceil_block(queries[i].last));
+  }
+}
+
+void run_tile(const AttentionCall& call, const CpuKernels& kernels, std::byte* memory,
+              const Tile& tile) {
+  const AttentionArgs& args = call.args;
+  const Buffers buffers = buffers_at(args, memory);
+  Query queries[kQueriesMax];
+  const float* q[kQueriesMax];
+  const int count = make_queries(call, tile, queries);
+  int64_t base = std::numeric_limits<int64_t>::max(), end = 0;
+  for (int i = 0; i < count; ++i) {
+    base = std::min(base, floor_block(queries[i].first));
+    end = std::max(end, ceil_block(queries[i].last));
+    q[i] = row_of<float>(args.qkv, queries[i].row) + queries[i].head * args.head_dim;
+  }
+  const auto& kv = static_cast<const KvBlocks&>(*args.kv);
+  const int32_t* table = row_of<int32_t>(args.block_table, tile.span.slot);
+  for (int64_t block = base; block < end; ++block) {
+    buffers.keys[block - base] = kv.keys(table[block], args.layer, tile.kv_head);
+    buffers.values[block - base] = kv.values(table[block], args.layer, tile.kv_head);
+  }
+  ScoreArgs scores;
+  scores.q = q;
+  scores.queries = count;
+  scores.head_dim = args.head_dim;
+  scores.blocks = buffers.keys;
+  scores.block_count = end - base;
+  scores.scores = buffers.scores;
+  scores.scores_stride = buffers.stride;
+  kernels.scores(scores);
+
+  float totals[kQueriesMax];
+  for (int i = 0; i < count; ++i) {
+    totals[i] =
+        kernels.softmax(buffers.scores + i * buffers.stride, queries[i].first - base * kLaneRows,
+                        queries[i].last - base * kLaneRows);
+  }
+  const int64_t dim = padded_head_dim(args.head_dim);
+  std::fill_n(buffers.sums, count * dim, 0.0f);
+  weigh_tile(args, kernels, buffers, queries, count, base);
+  for (int i = 0; i < count; ++i) {
+    float* out = row_of<float>(args.out, queries[i].row) + queries[i].head * args.head_dim;
+    kernels.scale(out, buffers.sums + i * dim, 1.0f / totals[i], args.head_dim);
+  }
+}
+
+// Calls each(tile) for all tiles of this step, in the same order on every worker. With few rows,
+// a KV head's query heads are spread over more tiles than sharing would want, to keep all workers
+// busy.
+template <class Each>
+void for_each_tile(const AttentionCall& call, int workers, Each each) {
+  const int64_t spans = live_rows(call.args.spans);
+  const int64_t rows = live_rows(call.args.qkv);
+  const bool spread = rows * call.args.kv_heads < int64_t{4} * workers;
+  for (int64_t i = 0; i < spans; ++i) {
+    const Span& span = *reinterpret_cast<const Span*>(row_of<int32_t>(call.args.spans, i));
+    for (int kv_head = 0; kv_head < call.args.kv_heads; ++kv_head) {
+      const size_t heads = call.queries_of[static_cast<size_t>(kv_head)].size();
+      if (heads == 0) continue;
+      const size_t together = spread ? 2 : std::min<size_t>(heads, kQueriesMax);
+      const auto rows_together =
+          std::max<int32_t>(1, kQueriesMax / static_cast<int32_t>(std::min(heads, together)));
+      for (int32_t row = 0; row < span.count; row += rows_together) {
+        for (size_t head = 0; head < heads; head += together) {
+          each(Tile{span, row, std::min(rows_together, span.count - row), kv_head, head,
+                    std::min(together, heads - head)});
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+AttentionCall make_attention_call(const AttentionArgs& args) {
+  AttentionCall call;
+  call.args = args;
+  call.queries_of.resize(static_cast<size_t>(args.kv_heads));
+  assert(args.kv_head_of.size() == static_cast<size_t>(args.q_heads));
+  for (int head = 0; head < args.q_heads; ++head) {
+    call.queries_of.at(static_cast<size_t>(args.kv_head_of[static_cast<size_t>(head)]))
+        .push_back(head);
+  }
+  return call;
+}
+
+void plan_attention(const AttentionCall& call, Scratch& scratch) {
+  scratch.want_own(buffer_bytes(call.args));
+}
+
+void run_attention(const AttentionCall& call, const Backend& backend, int worker) {
+  std::byte* memory = backend.scratch.own(worker);
+  int64_t mine = backend.workers.next_chunk();
+  int64_t index = 0;
+  for_each_tile(call, backend.workers.count(), [&](const Tile& tile) {
+    if (index++ != mine) return;
+    run_tile(call, backend.kernels, memory, tile);
+    mine = backend.workers.next_chunk();
+  });
+}
+
+}  // namespace chorus::kernels

@@ -1,0 +1,25 @@
+// The inner loops for AVX2, FMA and F16C. This file is compiled with flags of its own: everything
+// in it is in the anonymous namespace, and it includes no header with functions of external
+// linkage.
+#include <immintrin.h>
+#include <cstdint>
+
+#include "kernels/cpu/cpu_kernels.h"
+
+namespace chorus::kernels {
+namespace {
+
+#include "kernels/cpu/lanes_avx2.h"
+// The loops need the lanes above.
+#include "kernels/cpu/elementwise_body.h"
+// attention_body.h uses elementwise_body.h's exponential().
+#include "kernels/cpu/attention_body.h"
+#include "kernels/cpu/dot_body.h"
+
+}  // namespace
+
+const CpuKernels kAvx2Kernels =
+#include "kernels/cpu/table_body.h"
+    ;
+
+}  // namespace chorus::kernels

@@ -1,0 +1,238 @@
+// Two phases. First the activations are put into tiles of 8 rows, quantised where the weights are;
+// a single row is quantised by every worker for itself, which is cheaper than a barrier. Then the
+// groups of weight rows are taken in chunks. Up to 8 rows the product runs straight on the packed
+// weights: it is bound by reading them. With more rows, a few groups are unpacked into a panel that
+// stays in the second-level cache, and every tile goes over it.
+#include "kernels/cpu/matmul.h"
+
+#include <cassert>
+
+namespace chorus::kernels {
+namespace {
+
+constexpr int64_t kPanelBytesMax = 256 << 10;  // leaves the rest of a 1 MiB L2 to the activations
+constexpr int64_t kQuantiseBlocks = 16;        // of a tile, taken at a time
+constexpr int64_t kChunksPerWorker = 8;
+
+int64_t aligned(int64_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
+
+// Where the pieces of one tile of activations lie.
+struct TileLayout {
+  int64_t scales = 0;
+  int64_t corrections[kCorrections] = {};  // 0: not wanted
+  int64_t floats = 0;
+  int64_t bytes = 0;
+};
+
+TileLayout layout_of(const MatrixWeight& weight, int width) {
+  TileLayout layout;
+  int64_t end = 0;
+  if (weight.any_quantised) {
+    end = aligned(weight.blocks * kBlockCols * width);
+    layout.scales = end;
+    end += aligned(weight.blocks * width * 4);
+    for (int i = 0; i < kCorrections; ++i) {
+      if (!weight.corrections[i]) continue;
+      layout.corrections[i] = end;
+      end += aligned(weight.blocks * width * 4 * 2);
+    }
+  }
+  layout.floats = end;
+  if (weight.any_floats) end += aligned(weight.cols * width * 4);
+  layout.bytes = end;
+  return layout;
+}
+
+QuantisedTile tile_at(std::byte* base, const TileLayout& layout) {
+  QuantisedTile tile;
+  tile.values = reinterpret_cast<int8_t*>(base);
+  tile.scales = reinterpret_cast<float*>(base + layout.scales);
+  for (int i = 0; i < kCorrections; ++i) {
+    if (layout.corrections[i] != 0) tile.corrections[i] = base + layout.corrections[i];
+  }
+  return tile;
+}
+
+// One tile's rows into `base`; the quantised blocks [block_begin, block_end) of it.
+void make_tile(const MatmulCall& call, const CpuKernels& kernels, std::byte* base, int64_t tile,
+               Range blocks) {
+  const MatrixWeight& weight = *call.weight;
+  const int64_t rows = live_rows(call.x);
+  const int width = rows == 1 ? 1 : kTileRows;
+  const TileLayout layout = layout_of(weight, width);
+  QuantiseArgs args;
+  args.x = row_of<float>(call.x, tile * kTileRows);
+  args.x_stride = call.x.cols;
+  args.rows = static_cast<int>(std::min<int64_t>(rows - tile * kTileRows, kTileRows));
+  args.width = width;
+  args.cols = weight.cols;
+  if (weight.any_quantised) {
+    args.lead = weight.lead;
+    args.block_begin = blocks.begin;
+    args.block_end = blocks.end;
+    args.tile = tile_at(base, layout);
+    kernels.quantise(args);
+  }
+  if (weight.any_floats && blocks.begin == 0) {
+    kernels.interleave(reinterpret_cast<float*>(base + layout.floats), args.x, args.x_stride,
+                       args.rows, width, args.cols);
+  }
+}
+
+// Returns where the tiles lie; all of them, complete, for this worker.
+std::byte* make_tiles(const MatmulCall& call, const Backend& backend, int worker) {
+  const MatrixWeight& weight = *call.weight;
+  const int64_t rows = live_rows(call.x);
+  if (rows == 1) {
+    make_tile(call, backend.kernels, backend.scratch.own(worker), 0, {0, weight.blocks});
+    return backend.scratch.own(worker);
+  }
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  const int64_t pieces =
+      std::max<int64_t>(1, (weight.blocks + kQuantiseBlocks - 1) / kQuantiseBlocks);
+  const int64_t tile_bytes = layout_of(weight, kTileRows).bytes;
+  std::byte* base = backend.scratch.shared();
+  share(backend.workers, tiles * pieces, 1, [&](int64_t i) {
+    const int64_t tile = i / pieces;
+    const int64_t begin = i % pieces * kQuantiseBlocks;
+    make_tile(call, backend.kernels, base + tile * tile_bytes, tile,
+              {begin, std::min(begin + kQuantiseBlocks, weight.blocks)});
+  });
+  backend.workers.barrier();
+  return base;
+}
+
+struct PanelFormat {
+  DotKind kind;
+  int64_t scale_bytes;  // a block of 16 rows
+};
+
+PanelFormat panel_format(Correction correction) {
+  switch (correction) {
+    case Correction::minimum:
+      return {DotKind::panel_min, 128};
+    case Correction::offset128:
+    case Correction::offset16:
+      return {DotKind::panel_offset, 64};
+    case Correction::offset32_halves:
+      return {DotKind::panel_halves, 128};
+  }
+  assert(false);
+  return {};
+}
+
+int64_t panel_bytes(const PackedSegment& segment) {
+  return segment.blocks * (panel_format(segment.correction).scale_bytes + 512);
+}
+
+bool uses_panels(const CpuKernels& kernels, const PackedSegment& segment, int64_t rows) {
+  return rows > kTileRows && kernels.unpack[static_cast<int>(segment.kind)] != nullptr;
+}
+
+// How many groups a worker takes at a time.
+int64_t chunk_groups(const MatmulCall& call, const Backend& backend, int64_t rows) {
+  int64_t groups = 0;
+  int64_t most = rows > kTileRows ? 8 : 64;
+  for (const PackedSegment& segment : call.weight->segments) {
+    groups += segment.groups;
+    if (uses_panels(backend.kernels, segment, rows)) {
+      most = std::min(most, kPanelBytesMax / panel_bytes(segment));
+    }
+  }
+  return std::clamp(groups / (backend.workers.count() * kChunksPerWorker), int64_t{1},
+                    std::max<int64_t>(most, 1));
+}
+
+// The groups [first, first + count) of one segment against all tiles.
+struct Piece {
+  const PackedSegment& segment;
+  int64_t first, count;
+};
+
+void run_tiles(const MatmulCall& call, const Backend& backend, DotArgs args, DotKind kind,
+               const Piece& piece, const std::byte* tiles) {
+  const MatrixWeight& weight = *call.weight;
+  const int64_t rows = live_rows(call.x);
+  args.width = rows == 1 ? 1 : kTileRows;
+  const TileLayout layout = layout_of(weight, args.width);
+  const int64_t row_begin = piece.segment.row_begin + piece.first * kLaneRows;
+  args.groups = piece.count;
+  args.blocks = piece.segment.blocks;
+  args.out_stride = call.out.cols;
+  args.out_cols = piece.segment.rows - piece.first * kLaneRows;
+  args.bias = call.bias ? call.bias->values.data() + row_begin : nullptr;
+  const int correction = static_cast<int>(piece.segment.correction);
+  for (int64_t row = 0; row < rows; row += kTileRows) {
+    const std::byte* tile = tiles + row / kTileRows * layout.bytes;
+    args.x = reinterpret_cast<const int8_t*>(tile + (piece.segment.quantised ? 0 : layout.floats));
+    args.x_scales = reinterpret_cast<const float*>(tile + layout.scales);
+    args.corrections = tile + layout.corrections[correction];
+    args.rows = static_cast<int>(std::min<int64_t>(rows - row, kTileRows));
+    args.out = row_of<float>(call.out, row) + row_begin;
+    backend.kernels.dot[static_cast<int>(kind)](args);
+  }
+}
+
+void run_piece(const MatmulCall& call, const Backend& backend, int worker, const Piece& piece,
+               const std::byte* tiles) {
+  const PackedSegment& segment = piece.segment;
+  const uint8_t* group = segment.data + piece.first * segment.group_bytes;
+  DotArgs args;
+  if (!uses_panels(backend.kernels, segment, live_rows(call.x))) {
+    args.scales = group;
+    args.quants = group + segment.quants_offset;
+    args.group_stride = segment.group_bytes;
+    run_tiles(call, backend, args, segment.kind, piece, tiles);
+    return;
+  }
+  const PanelFormat format = panel_format(segment.correction);
+  const int64_t stride = panel_bytes(segment);
+  auto* panels = reinterpret_cast<uint8_t*>(backend.scratch.own(worker));
+  for (int64_t g = 0; g < piece.count; ++g, group += segment.group_bytes) {
+    uint8_t* panel = panels + g * stride;
+    backend.kernels.unpack[static_cast<int>(segment.kind)](
+        group, group + segment.quants_offset, segment.blocks, panel,
+        panel + segment.blocks * format.scale_bytes);
+  }
+  args.scales = panels;
+  args.quants = panels + segment.blocks * format.scale_bytes;
+  args.group_stride = stride;
+  run_tiles(call, backend, args, format.kind, piece, tiles);
+}
+
+}  // namespace
+
+void plan_matmul(const MatmulCall& call, Scratch& scratch) {
+  const int64_t tiles = (call.x.rows + kTileRows - 1) / kTileRows;
+  scratch.want_shared(tiles * layout_of(*call.weight, kTileRows).bytes);
+  int64_t own = layout_of(*call.weight, 1).bytes;
+  for (const PackedSegment& segment : call.weight->segments) {
+    if (segment.quantised) own = std::max({own, kPanelBytesMax, panel_bytes(segment)});
+  }
+  scratch.want_own(own);
+}
+
+void run_matmul(const MatmulCall& call, const Backend& backend, int worker) {
+  const int64_t rows = live_rows(call.x);
+  if (rows == 0) return;
+  const std::byte* tiles = make_tiles(call, backend, worker);
+  const std::vector<PackedSegment>& segments = call.weight->segments;
+  int64_t groups = 0;
+  for (const PackedSegment& segment : segments) groups += segment.groups;
+  const int64_t chunk = chunk_groups(call, backend, rows);
+  for (int64_t first = backend.workers.next_chunk() * chunk; first < groups;
+       first = backend.workers.next_chunk() * chunk) {
+    const int64_t last = std::min(first + chunk, groups);
+    int64_t begin = 0;
+    for (const PackedSegment& segment : segments) {
+      const int64_t from = std::max(first, begin) - begin;
+      const int64_t to = std::min(last - begin, segment.groups);
+      if (from < to) run_piece(call, backend, worker, {segment, from, to - from}, tiles);
+      begin += segment.groups;
+    }
+  }
+}
+
+}  // namespace chorus::kernels

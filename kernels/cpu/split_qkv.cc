@@ -1,0 +1,81 @@
+// Norm, rotation and storing of keys and values, row by row.
+#include <cassert>
+#include <cmath>
+
+#include "kernels/cpu/attention.h"
+
+namespace chorus::kernels {
+namespace {
+
+const float* values_of(const Weight& weight) {
+  return weight ? static_cast<const VectorWeight&>(*weight).values.data() : nullptr;
+}
+
+struct RowPlace {
+  int64_t row = 0;
+  int64_t position = 0;
+  int64_t block = 0;
+};
+
+void split_row(const QkvArgs& args, const CpuKernels& kernels, const RowPlace& place) {
+  const auto& kv = static_cast<const KvBlocks&>(*args.kv);
+  const auto* rope = static_cast<const RopeTables*>(args.rope);
+  const int head_dim = args.head_dim;
+  const int rotated_heads = args.q_heads + args.kv_heads;
+  const int lane = static_cast<int>(place.position % kLaneRows);
+  float* x = row_of<float>(args.qkv, place.row);
+  for (int head = 0; head < rotated_heads; ++head, x += head_dim) {
+    const bool query = head < args.q_heads;
+    const float* norm = values_of(query ? args.q_norm : args.k_norm);
+    if (norm != nullptr) kernels.rms_norm(x, x, norm, head_dim, args.norm_eps);
+    const float factor = query ? args.q_scale : 1.0f;
+    if (rope != nullptr) {
+      kernels.rotate(x, rope->cosines(place.position), rope->sines(place.position), head_dim / 2,
+                     factor);
+    } else {
+      kernels.scale(x, x, factor, head_dim);
+    }
+    if (query) continue;
+    kernels.to_f16_strided(kv.keys(place.block, args.layer, head - args.q_heads) + lane, kLaneRows,
+                           x, head_dim);
+  }
+  const int64_t stride = padded_head_dim(head_dim);
+  for (int head = 0; head < args.kv_heads; ++head, x += head_dim) {
+    kernels.to_f16(kv.values(place.block, args.layer, head) + lane * stride, x, head_dim);
+  }
+}
+
+}  // namespace
+
+RopeTables::RopeTables(const RopeDescription& description, int64_t positions_max)
+    : half_(static_cast<int64_t>(description.frequencies.size())) {
+  cosines_.reserve(static_cast<size_t>(positions_max * half_));
+  sines_.reserve(static_cast<size_t>(positions_max * half_));
+  for (int64_t position = 0; position < positions_max; ++position) {
+    for (const float frequency : description.frequencies) {
+      const double angle = static_cast<double>(position) * static_cast<double>(frequency);
+      const double magnitude = description.magnitude;
+      cosines_.push_back(static_cast<float>(std::cos(angle) * magnitude));
+      sines_.push_back(static_cast<float>(std::sin(angle) * magnitude));
+    }
+  }
+}
+
+void run_split_qkv(const QkvArgs& args, const Backend& backend) {
+  const int64_t spans = live_rows(args.spans);
+  const int64_t rows = live_rows(args.qkv);
+  const int64_t chunk =
+      std::clamp<int64_t>(rows / (backend.workers.count() * int64_t{4}), 1, kLaneRows);
+  share(backend.workers, rows, chunk, [&](int64_t row) {
+    for (int64_t i = 0; i < spans; ++i) {
+      const Span& span = *reinterpret_cast<const Span*>(row_of<int32_t>(args.spans, i));
+      if (row < span.row || row >= span.row + span.count) continue;
+      const int64_t position = span.position + row - span.row;
+      const int32_t block = row_of<int32_t>(args.block_table, span.slot)[position / kLaneRows];
+      split_row(args, backend.kernels, {row, position, block});
+      return;
+    }
+  });
+}
+
+}  // namespace chorus::kernels

@@ -1,0 +1,20 @@
+// The table's entries, in CpuKernels' order. Included by the isa_*.cc files as the initialiser.
+{
+  .quantise = quantise, .interleave = interleave,
+  .dot = {dot<WeightsQ8_0>,
+          dot<WeightsQ4_1>,
+          dot<WeightsQ5_0>,
+          dot<WeightsQ4_K>,
+          dot<WeightsQ6_K>,
+          dot<WeightsPanel<true, 1>>,
+          dot<WeightsPanel<false, 1>>,
+          dot<WeightsPanel<false, 2>>,
+          dot_floats<FloatsF32>,
+          dot_floats<FloatsF16>,
+          dot_floats<FloatsBf16>},
+  .unpack = {nullptr, unpack<WeightsQ4_1>, unpack<WeightsQ5_0>, unpack<WeightsQ4_K>,
+             unpack<WeightsQ6_K>},
+  .rms_norm = rms_norm, .add = add_to, .scale = scale_by, .silu_gate = silu_gate,
+  .gelu_gate = gelu_gate, .rotate = rotate, .to_f16 = to_f16, .to_f16_strided = to_f16_strided,
+  .scores = scores, .softmax = softmax, .weigh_values = weigh_values,
+}
