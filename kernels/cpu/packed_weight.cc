@@ -295,14 +295,6 @@ float float_at(const std::byte* data, WeightType type, int64_t index) {
 
 }  // namespace
 
-int64_t stored_row(int64_t row, RowOrder order, int64_t head_dim) {
-  if (order == RowOrder::as_stored) return row;
-  const int64_t head = row / head_dim * head_dim;
-  const int64_t i = row - head;
-  const int64_t half = head_dim / 2;
-  return head + (i < half ? 2 * i : 2 * (i - half) + 1);
-}
-
 std::shared_ptr<const MatrixWeight> pack_matrix(const WeightDescription& description,
                                                 Workers& workers) {
   assert(!description.parts.empty());

@@ -18,6 +18,7 @@
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/memory.h"
 #include "kernels/cpu/workers.h"
+#include "kernels/quant.h"
 #include "kernels/weight.h"
 
 namespace chorus::kernels {
@@ -60,8 +61,5 @@ std::shared_ptr<const MatrixWeight> pack_matrix(const WeightDescription& descrip
                                                 Workers& workers);
 std::shared_ptr<const VectorWeight> pack_vector(const VectorDescription& description);
 std::shared_ptr<const TableWeight> refer_to_table(const WeightPart& part);
-
-// The stored row that holds row `row` of a matrix whose rows are put in `order`.
-int64_t stored_row(int64_t row, RowOrder order, int64_t head_dim);
 
 }  // namespace chorus::kernels

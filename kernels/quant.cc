@@ -1,0 +1,181 @@
+// Blocks to floats, one function a type, in the order of elements. Speed matters little here: the
+// fast paths work on packed integers and only gather an embedding's rows through this file.
+#include "kernels/quant.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "kernels/half.h"
+
+namespace chorus::kernels {
+namespace {
+
+constexpr int kElementsMax = 256;
+
+void expand(const BlockQ8_0& block, float* out) {
+  const float scale = f16_to_f32(block.scale);
+  for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(block.quants[i]) * scale;
+}
+
+void expand(const BlockQ4_1& block, float* out) {
+  const float scale = f16_to_f32(block.scale);
+  const float minimum = f16_to_f32(block.minimum);
+  for (int i = 0; i < 16; ++i) {
+    out[i] = static_cast<float>(block.nibbles[i] & 15) * scale + minimum;
+    out[16 + i] = static_cast<float>(block.nibbles[i] >> 4) * scale + minimum;
+  }
+}
+
+void expand(const BlockQ5_0& block, float* out) {
+  const float scale = f16_to_f32(block.scale);
+  uint32_t fifth = 0;
+  std::memcpy(&fifth, block.fifth_bits, sizeof fifth);
+  for (int i = 0; i < 16; ++i) {
+    const int low = (block.nibbles[i] & 15) | static_cast<int>((fifth >> i) & 1) << 4;
+    const int high = (block.nibbles[i] >> 4) | static_cast<int>((fifth >> (16 + i)) & 1) << 4;
+    out[i] = static_cast<float>(low - 16) * scale;
+    out[16 + i] = static_cast<float>(high - 16) * scale;
+  }
+}
+
+void expand(const BlockQ4_K& block, float* out) {
+  const float scale = f16_to_f32(block.scale);
+  const float minimum = f16_to_f32(block.minimum);
+  for (int part = 0; part < 8; ++part) {
+    const PartScaleQ4_K packed = q4_k_part_scale(block, part);
+    const float part_scale = scale * static_cast<float>(packed.scale);
+    const float part_minimum = minimum * static_cast<float>(packed.minimum);
+    const uint8_t* nibbles = block.nibbles + part / 2 * 32;
+    const int shift = part % 2 * 4;
+    for (int i = 0; i < 32; ++i) {
+      const int q = (nibbles[i] >> shift) & 15;
+      out[part * 32 + i] = part_scale * static_cast<float>(q) - part_minimum;
+    }
+  }
+}
+
+void expand(const BlockQ6_K& block, float* out) {
+  const float scale = f16_to_f32(block.scale);
+  for (int i = 0; i < 256; ++i) {
+    const int half = i / 128, quarter = i / 32 % 4, at = i % 32;
+    const int low = (block.low_bits[64 * half + 32 * (quarter % 2) + at] >> (quarter / 2 * 4)) & 15;
+    const int high = (block.high_bits[32 * half + at] >> (2 * quarter)) & 3;
+    const float part_scale = scale * static_cast<float>(block.part_scales[i / 16]);
+    out[i] = part_scale * static_cast<float>((low | high << 4) - 32);
+  }
+}
+
+template <class Block>
+void expand_range(const std::byte* row, int64_t begin, int64_t end, float* out) {
+  constexpr int64_t kElements = Block::kElements;
+  float whole[kElementsMax];
+  for (int64_t at = begin; at < end;) {
+    const int64_t first = at / kElements * kElements;
+    const int64_t next = std::min(first + kElements, end);
+    Block block;  // rows stand anywhere in the file: no aligned access
+    std::memcpy(&block, row + first / kElements * static_cast<int64_t>(sizeof(Block)),
+                sizeof(Block));
+    if (next - at == kElements) {
+      expand(block, out + (at - begin));
+    } else {
+      expand(block, whole);
+      std::copy(whole + (at - first), whole + (next - first), out + (at - begin));
+    }
+    at = next;
+  }
+}
+
+template <float (*convert)(uint16_t)>
+void convert_range(const std::byte* row, int64_t begin, int64_t end, float* out) {
+  for (int64_t i = begin; i < end; ++i) {
+    uint16_t half = 0;
+    std::memcpy(&half, row + 2 * i, 2);
+    out[i - begin] = convert(half);
+  }
+}
+
+}  // namespace
+
+PartScaleQ4_K q4_k_part_scale(const BlockQ4_K& block, int part) {
+  const uint8_t* bytes = block.part_scales;
+  if (part < 4) {
+    return {static_cast<uint8_t>(bytes[part] & 63), static_cast<uint8_t>(bytes[part + 4] & 63)};
+  }
+  return {static_cast<uint8_t>((bytes[part + 4] & 15) | (bytes[part - 4] >> 6) << 4),
+          static_cast<uint8_t>((bytes[part + 4] >> 4) | (bytes[part] >> 6) << 4)};
+}
+
+int64_t block_elements(WeightType type) {
+  switch (type) {
+    case WeightType::f32:
+    case WeightType::f16:
+    case WeightType::bf16:
+      return 1;
+    case WeightType::q8_0:
+      return BlockQ8_0::kElements;
+    case WeightType::q4_1:
+      return BlockQ4_1::kElements;
+    case WeightType::q5_0:
+      return BlockQ5_0::kElements;
+    case WeightType::q4_k:
+      return BlockQ4_K::kElements;
+    case WeightType::q6_k:
+      return BlockQ6_K::kElements;
+  }
+  assert(false);
+  return 0;
+}
+
+int64_t block_bytes(WeightType type) {
+  switch (type) {
+    case WeightType::f32:
+      return 4;
+    case WeightType::f16:
+    case WeightType::bf16:
+      return 2;
+    case WeightType::q8_0:
+      return sizeof(BlockQ8_0);
+    case WeightType::q4_1:
+      return sizeof(BlockQ4_1);
+    case WeightType::q5_0:
+      return sizeof(BlockQ5_0);
+    case WeightType::q4_k:
+      return sizeof(BlockQ4_K);
+    case WeightType::q6_k:
+      return sizeof(BlockQ6_K);
+  }
+  assert(false);
+  return 0;
+}
+
+int64_t row_bytes(WeightType type, int64_t cols) {
+  assert(cols % block_elements(type) == 0);
+  return cols / block_elements(type) * block_bytes(type);
+}
+
+void dequantize_row(WeightType type, const std::byte* row, int64_t cols_begin, int64_t cols_end,
+                    float* out) {
+  switch (type) {
+    case WeightType::f32:
+      std::memcpy(out, row + 4 * cols_begin, static_cast<size_t>(4 * (cols_end - cols_begin)));
+      return;
+    case WeightType::f16:
+      return convert_range<f16_to_f32>(row, cols_begin, cols_end, out);
+    case WeightType::bf16:
+      return convert_range<bf16_to_f32>(row, cols_begin, cols_end, out);
+    case WeightType::q8_0:
+      return expand_range<BlockQ8_0>(row, cols_begin, cols_end, out);
+    case WeightType::q4_1:
+      return expand_range<BlockQ4_1>(row, cols_begin, cols_end, out);
+    case WeightType::q5_0:
+      return expand_range<BlockQ5_0>(row, cols_begin, cols_end, out);
+    case WeightType::q4_k:
+      return expand_range<BlockQ4_K>(row, cols_begin, cols_end, out);
+    case WeightType::q6_k:
+      return expand_range<BlockQ6_K>(row, cols_begin, cols_end, out);
+  }
+  assert(false);
+}
+
+}  // namespace chorus::kernels

@@ -1,0 +1,93 @@
+// GGUF's quantised blocks, as they lie in a file (the GGUF specification names them; their layouts
+// are those of ggml's block_q8_0, block_q4_1, block_q5_0, block_q4_K and block_q6_K). A row is a
+// whole number of blocks; numbers are little-endian; `scale` and `minimum` are f16 bits.
+//
+// An element of a small block is scale * q (+ minimum). The K types cut a block of 256 into parts
+// with small integer scales of their own, which are multiplied by the block's f16 scale.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/weight.h"
+
+namespace chorus::kernels {
+
+// 8 bits an element: x = scale * quants[i].
+struct BlockQ8_0 {
+  static constexpr int kElements = 32;
+  uint16_t scale;
+  int8_t quants[32];
+};
+static_assert(sizeof(BlockQ8_0) == 34);
+
+// 4 bits an element and an offset: x = scale * q + minimum. Byte i holds element i in its low and
+// element 16 + i in its high nibble.
+struct BlockQ4_1 {
+  static constexpr int kElements = 32;
+  uint16_t scale;
+  uint16_t minimum;
+  uint8_t nibbles[16];
+};
+static_assert(sizeof(BlockQ4_1) == 20);
+
+// 5 bits an element: x = scale * (q - 16). Nibbles as in Q4_1; bit i of `fifth_bits` (a 32-bit
+// number, kept as bytes because the struct has an alignment of two) is the fifth bit of element i.
+struct BlockQ5_0 {
+  static constexpr int kElements = 32;
+  uint16_t scale;
+  uint8_t fifth_bits[4];
+  uint8_t nibbles[16];
+};
+static_assert(sizeof(BlockQ5_0) == 22);
+
+// 4 bits an element, eight parts of 32: x = scale * part_scale * q - minimum * part_minimum. Parts
+// 2j and 2j + 1 share nibbles[32j, 32j + 32): low nibbles the first, high ones the second. Part
+// scales and minima have 6 bits each and share 12 bytes (q4_k_part_scale below).
+struct BlockQ4_K {
+  static constexpr int kElements = 256;
+  uint16_t scale;
+  uint16_t minimum;
+  uint8_t part_scales[12];
+  uint8_t nibbles[128];
+};
+static_assert(sizeof(BlockQ4_K) == 144);
+
+struct PartScaleQ4_K {
+  uint8_t scale = 0;
+  uint8_t minimum = 0;
+};
+// Part 0..7. The first four stand in the low six bits of bytes 0..3 (scales) and 4..7 (minima);
+// the others have their low four bits in bytes 8..11 (scale low nibble, minimum high nibble) and
+// their upper two in the free top bits of bytes 0..7.
+PartScaleQ4_K q4_k_part_scale(const BlockQ4_K& block, int part);
+
+// 6 bits an element, sixteen parts of 16: x = scale * part_scales[part] * (q - 32). Each half of
+// the block (128 elements) has 64 bytes of `low_bits` and 32 of `high_bits`: its element
+// 32 * quarter + i has its low nibble in byte i + 32 * (quarter % 2) (low nibble for quarters 0, 1,
+// high for 2, 3) and its upper two bits in byte i at bit 2 * quarter.
+struct BlockQ6_K {
+  static constexpr int kElements = 256;
+  uint8_t low_bits[128];
+  uint8_t high_bits[64];
+  int8_t part_scales[16];
+  uint16_t scale;
+};
+static_assert(sizeof(BlockQ6_K) == 210);
+
+// Elements and bytes of a block; 1 and the element's size for the types without blocks.
+int64_t block_elements(WeightType type);
+int64_t block_bytes(WeightType type);
+// `cols` is a multiple of block_elements.
+int64_t row_bytes(WeightType type, int64_t cols);
+
+// out[i] = element cols_begin + i of the row that starts at `row`, up to cols_end; any type, the
+// cuts may fall inside a block. Computed as ggml does, so the values are the same bits.
+void dequantize_row(WeightType type, const std::byte* row, int64_t cols_begin, int64_t cols_end,
+                    float* out);
+
+// Where row `row` in the order that the model wants stands in the source: see RowOrder. A
+// converted head has row i of the first half beside row i of the second.
+int64_t stored_row(int64_t row, RowOrder order, int64_t head_dim);
+
+}  // namespace chorus::kernels
