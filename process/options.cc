@@ -359,7 +359,8 @@ bool parse_options(const Program& program, std::span<const Option> options, int 
   } else if (version->count() > 0) {
     answer = fmt::format("{} {}\n", program.name, program.version);
   } else if (markdown->count() > 0) {
-    answer = options_markdown(options) + std::string(program.options_notes);
+    answer = std::string(program.markdown_head) + options_markdown(options) +
+             std::string(program.markdown_tail);
   }
   if (!answer.empty()) {
     std::fputs(answer.c_str(), stdout);

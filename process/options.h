@@ -34,7 +34,8 @@ struct Program {
   std::string_view name;     // "chorus-launcher"
   std::string_view summary;  // one sentence
   std::string_view version;
-  std::string_view options_notes = {};  // Markdown behind the table of --options-markdown
+  std::string_view markdown_head = {};  // before and behind the table of --options-markdown
+  std::string_view markdown_tail = {};
 };
 
 // Fills the targets. Prints and returns false for --help, --version and --options-markdown (then

@@ -1,0 +1,44 @@
+// What a person can ask of chorus-launcher: TGI's names where TGI has the thing, CHORUS_ variables
+// for what only Chorus has.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace chorus::launcher {
+
+struct LauncherOptions {
+  std::string model_id;
+  int64_t num_shard = 1;
+  std::string hostname = "0.0.0.0";
+  int64_t port = 3000;
+  int64_t max_concurrent_requests = 128;
+  int64_t max_stop_sequences = 4;
+  std::optional<int64_t> max_input_tokens;
+  std::optional<int64_t> max_total_tokens;
+  std::optional<int64_t> max_batch_prefill_tokens;
+  std::optional<int64_t> max_batch_size;
+  int64_t payload_limit = 2'000'000;
+  int64_t graceful_termination_timeout = 90;  // seconds
+  std::string device = "auto";
+  std::string cpu_path = "auto";
+  std::optional<int64_t> threads;  // per shard
+  int64_t kv_cache_tokens = 0;     // 0: from the memory
+  bool json_output = false;
+  std::string log_level = "info";
+  std::vector<std::string> warnings;  // to log once the log is started
+  std::vector<std::string> remarks;   // the same, as debug lines
+};
+
+// The options of a command line and the environment. Nothing where --help and the like were
+// answered; throws StartError(usage).
+std::optional<LauncherOptions> read_options(int argc, const char* const* argv,
+                                            std::string_view version);
+
+// docs/flags.md, made from the table.
+std::string flags_page();
+
+}  // namespace chorus::launcher

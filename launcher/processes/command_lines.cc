@@ -1,0 +1,76 @@
+// Command lines of the children, from the launcher's options.
+#include "launcher/processes/command_lines.h"
+
+namespace chorus::launcher {
+namespace {
+
+class Arguments {
+ public:
+  void text(const char* flag, const std::string& value) {
+    all_.emplace_back(flag);
+    all_.push_back(value);
+  }
+  void number(const char* flag, int64_t value) { text(flag, std::to_string(value)); }
+  void number(const char* flag, const std::optional<int64_t>& value) {
+    if (value) number(flag, *value);
+  }
+  void descriptor(const char* flag, int fd) {
+    if (fd >= 0) number(flag, fd);
+  }
+  std::vector<std::string> take() { return std::move(all_); }
+
+ private:
+  std::vector<std::string> all_;
+};
+
+void add_ties(Arguments& arguments, const Ties& ties) {
+  arguments.descriptor("--channel-fd", ties.channel);
+  arguments.descriptor("--group-fd", ties.group);
+  arguments.descriptor("--status-fd", ties.status);
+  arguments.number("--parent-pid", ties.parent_pid);
+}
+
+void add_log(Arguments& arguments, const LauncherOptions& options) {
+  arguments.text("--json-output", options.json_output ? "true" : "false");
+  arguments.text("--log-level", options.log_level);
+}
+
+}  // namespace
+
+Command shard_command(const LauncherOptions& options, const std::filesystem::path& programs,
+                      int rank, int threads, const Ties& ties) {
+  Arguments arguments;
+  arguments.text("--model-id", options.model_id);
+  arguments.number("--rank", rank);
+  arguments.number("--ranks", options.num_shard);
+  add_ties(arguments, ties);
+  arguments.text("--device", options.device);
+  arguments.number("--threads", threads);
+  arguments.text("--cpu-path", options.cpu_path);
+  arguments.number("--kv-cache-tokens", options.kv_cache_tokens);
+  arguments.number("--max-batch-size", options.max_batch_size);
+  arguments.number("--max-batch-prefill-tokens", options.max_batch_prefill_tokens);
+  arguments.number("--max-total-tokens", options.max_total_tokens);
+  add_log(arguments, options);
+  return {.program = programs / "chorus-shard", .arguments = arguments.take()};
+}
+
+Command router_command(const LauncherOptions& options, const std::filesystem::path& programs,
+                       const Ties& ties) {
+  Arguments arguments;
+  arguments.text("--model-id", options.model_id);
+  add_ties(arguments, ties);
+  arguments.text("--hostname", options.hostname);
+  arguments.number("--port", options.port);
+  arguments.number("--max-concurrent-requests", options.max_concurrent_requests);
+  arguments.number("--max-stop-sequences", options.max_stop_sequences);
+  arguments.number("--max-input-tokens", options.max_input_tokens);
+  arguments.number("--max-total-tokens", options.max_total_tokens);
+  arguments.number("--max-batch-prefill-tokens", options.max_batch_prefill_tokens);
+  arguments.number("--payload-limit", options.payload_limit);
+  arguments.number("--graceful-termination-timeout", options.graceful_termination_timeout);
+  add_log(arguments, options);
+  return {.program = programs / "chorus-router", .arguments = arguments.take()};
+}
+
+}  // namespace chorus::launcher
