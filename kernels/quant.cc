@@ -178,4 +178,12 @@ void dequantize_row(WeightType type, const std::byte* row, int64_t cols_begin, i
   assert(false);
 }
 
+int64_t stored_row(int64_t row, RowOrder order, int64_t head_dim) {
+  if (order == RowOrder::as_stored) return row;
+  const int64_t head = row / head_dim * head_dim;
+  const int64_t i = row - head;
+  const int64_t half = head_dim / 2;
+  return head + (i < half ? 2 * i : 2 * (i - half) + 1);
+}
+
 }  // namespace chorus::kernels
