@@ -41,15 +41,15 @@ std::optional<int64_t> integer_of(const json& value) {
 
 }  // namespace
 
-JsonFile::JsonFile(json root, std::string file_name)
-    : name_(std::move(file_name)), root_(std::make_unique<json>(std::move(root))) {
+JsonFile::JsonFile(std::unique_ptr<json> root, std::string file_name)
+    : name_(std::move(file_name)), root_(std::move(root)) {
   if (!root_->is_object()) {
     throw FileError(FileError::Kind::corrupt, name_ + ": an object is expected at the top");
   }
 }
 
 JsonFile::JsonFile(std::string_view text, std::string file_name)
-    : JsonFile(parse(text, file_name, nullptr), file_name) {}
+    : JsonFile(std::make_unique<json>(parse(text, file_name, nullptr)), file_name) {}
 
 JsonFile JsonFile::with_unique_keys(std::string_view text, std::string file_name) {
   std::set<std::string> keys;
@@ -61,7 +61,7 @@ JsonFile JsonFile::with_unique_keys(std::string_view text, std::string file_name
     }
     return true;
   };
-  return {parse(text, file_name, check), file_name};
+  return {std::make_unique<json>(parse(text, file_name, check)), file_name};
 }
 
 JsonFile JsonFile::read(const std::filesystem::path& path) {

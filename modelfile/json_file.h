@@ -42,7 +42,7 @@ class JsonFile {
   [[noreturn]] void corrupt(std::string_view key, std::string_view problem) const;
 
  private:
-  JsonFile(nlohmann::json root, std::string file_name);
+  JsonFile(std::unique_ptr<nlohmann::json> root, std::string file_name);
 
   std::string name_;
   std::unique_ptr<nlohmann::json> root_;

@@ -8,6 +8,11 @@
 namespace chorus::modelfile {
 namespace {
 
+// Control tokens, bytes and gaps never come from joining text.
+bool can_be_joined(TokenKind kind) {
+  return kind == TokenKind::normal || kind == TokenKind::user_defined;
+}
+
 bool begins_character(char c) {
   return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
 }
@@ -33,7 +38,7 @@ std::optional<std::vector<float>> scores_of(const std::vector<Merge>& merges,
   if (static_cast<int64_t>(merges.size()) >= kExactFloats) return std::nullopt;
   TokenIds ids;
   for (size_t i = 0; i < tokens.size(); ++i) {
-    if (kinds[i] == TokenKind::normal) ids.emplace(tokens[i], i);
+    if (can_be_joined(kinds[i])) ids.emplace(tokens[i], i);
   }
   std::vector<int64_t> listed(tokens.size(), 0);
   const float lowest = -static_cast<float>(merges.size()) - 1;

@@ -16,7 +16,7 @@ using Merge = std::pair<std::string, std::string>;
 
 // One score a token: minus the rank of its first merge, and less than all of those for tokens
 // without merges. Nothing where scores would not choose as the merges do. `kinds` tells the tokens
-// that no merge makes (all but the normal ones).
+// that no merge makes: all but the normal and the user-defined ones.
 std::optional<std::vector<float>> scores_of(const std::vector<Merge>& merges,
                                             const std::vector<std::string>& tokens,
                                             const std::vector<TokenKind>& kinds);

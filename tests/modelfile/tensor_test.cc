@@ -1,0 +1,24 @@
+#include "modelfile/tensor.h"
+
+#include <catch2/catch.hpp>
+
+namespace chorus::modelfile {
+
+TEST_CASE("each element type has a name and a block", "[modelfile]") {
+  struct Row {
+    TensorType type;
+    const char* name;
+    int64_t elements, bytes;
+  };
+  const Row rows[] = {{TensorType::f32, "f32", 1, 4},       {TensorType::f16, "f16", 1, 2},
+                      {TensorType::bf16, "bf16", 1, 2},     {TensorType::q8_0, "q8_0", 32, 34},
+                      {TensorType::q4_1, "q4_1", 32, 20},   {TensorType::q5_0, "q5_0", 32, 22},
+                      {TensorType::q4_k, "q4_k", 256, 144}, {TensorType::q6_k, "q6_k", 256, 210}};
+  for (const Row& row : rows) {
+    CHECK(name_of(row.type) == row.name);
+    CHECK(block_elements(row.type) == row.elements);
+    CHECK(block_bytes(row.type) == row.bytes);
+  }
+}
+
+}  // namespace chorus::modelfile
