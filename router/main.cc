@@ -1,0 +1,250 @@
+// chorus-router: HTTP in front, the shards behind. Answers from the first moment (503 with the
+// loading progress), serves once the shards are ready, drains on SIGTERM. Started by
+// chorus-launcher, which hands it the socket to rank 0 as a descriptor.
+#include <fmt/format.h>
+#include <pthread.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "modelfile/error.h"
+#include "modelfile/model.h"
+#include "process/child.h"
+#include "process/exit_codes.h"
+#include "process/log.h"
+#include "process/options.h"
+#include "process/status_pipe.h"
+#include "router/api/service.h"
+#include "router/engine/driver.h"
+#include "router/http/server.h"
+#include "router/shards/grpc_link.h"
+#include "router/text/chat_template.h"
+#include "router/text/tokenizer.h"
+
+namespace {
+
+using namespace chorus;
+using process::ExitCode;
+using process::StartError;
+
+struct Options {
+  std::string model_id, hostname = "0.0.0.0", log_level = "info";
+  int64_t port = 3000, http_threads = 2;
+  int64_t channel_fd = -1, status_fd = -1, parent_pid = 0;
+  int64_t max_concurrent_requests = 128, max_stop_sequences = 4, payload_limit = 2'000'000;
+  int64_t graceful_termination_timeout = 90;
+  std::optional<int64_t> max_input_tokens, max_total_tokens, max_batch_prefill_tokens;
+  bool json_output = false;
+};
+
+constexpr int64_t kPrefillTokens = 512;  // where --max-batch-prefill-tokens is not given
+
+bool parse(Options& o, int argc, char** argv) {
+  const process::Option table[] = {
+      {.name = "model-id", .target = &o.model_id, .help = "model folder or GGUF file"},
+      {.name = "hostname", .target = &o.hostname, .help = "address to listen on", .env = "-"},
+      {.name = "port",
+       .target = &o.port,
+       .help = "port to listen on; 0: any",
+       .short_name = 'p',
+       .min = 0,
+       .max = 65535},
+      {.name = "http-threads",
+       .target = &o.http_threads,
+       .help = "threads for connections",
+       .min = 1,
+       .max = 256},
+      {.name = "max-concurrent-requests",
+       .target = &o.max_concurrent_requests,
+       .help = "requests queued and running; beyond: 429",
+       .min = 1,
+       .max = 1 << 20},
+      {.name = "max-stop-sequences",
+       .target = &o.max_stop_sequences,
+       .help = "stop strings of a request",
+       .min = 0,
+       .max = 1024},
+      {.name = "max-input-tokens",
+       .target = &o.max_input_tokens,
+       .help = "prompt tokens of a request",
+       .min = 1},
+      {.name = "max-total-tokens",
+       .target = &o.max_total_tokens,
+       .help = "prompt and output tokens of a request",
+       .min = 2},
+      {.name = "max-batch-prefill-tokens",
+       .target = &o.max_batch_prefill_tokens,
+       .help = "prompt tokens in one step",
+       .min = 1,
+       .max = 1 << 20},
+      {.name = "payload-limit",
+       .target = &o.payload_limit,
+       .help = "bytes of a request's body",
+       .min = 1},
+      {.name = "graceful-termination-timeout",
+       .target = &o.graceful_termination_timeout,
+       .help = "seconds that running requests get on SIGTERM",
+       .short_name = 'g',
+       .min = 0,
+       .max = 86400},
+      {.name = "json-output", .target = &o.json_output, .help = "log as JSON lines"},
+      {.name = "log-level", .target = &o.log_level, .help = "debug, info, warn or error"},
+      {.name = "channel-fd", .target = &o.channel_fd, .help = "socket to rank 0", .env = "-"},
+      {.name = "status-fd", .target = &o.status_fd, .help = "pipe to the launcher", .env = "-"},
+      {.name = "parent-pid",
+       .target = &o.parent_pid,
+       .help = "end when this process ends",
+       .env = "-"},
+  };
+  const process::Program program{
+      "chorus-router", "HTTP in front of the shards; started by chorus-launcher.", CHORUS_VERSION};
+  if (!process::parse_options(program, table, argc, argv)) return false;
+  if (o.model_id.empty()) throw StartError(ExitCode::usage, "--model-id is missing");
+  if (o.channel_fd < 0) {
+    throw StartError(ExitCode::usage, "--channel-fd is missing: chorus-launcher starts the router");
+  }
+  return true;
+}
+
+// What clients see as the model's name: the file's or folder's, never a path of this machine.
+std::string served_name(const std::string& model_id) {
+  const auto path = std::filesystem::weakly_canonical(model_id);
+  return path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
+}
+
+// SIGTERM and SIGINT are taken here alone; every other thread has them blocked.
+class Stop {
+ public:
+  Stop() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGTERM);
+    sigaddset(&signals_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+  }
+  void wait() {
+    int signal = 0;
+    if (!asked()) sigwait(&signals_, &signal);
+  }
+  bool asked() {  // takes a pending signal
+    const timespec now{};
+    asked_ = asked_ || sigtimedwait(&signals_, nullptr, &now) > 0;
+    return asked_;
+  }
+
+ private:
+  sigset_t signals_;
+  bool asked_ = false;
+};
+
+// The text side of the model, read while the shards load the weights.
+api::Serving read_text(const std::string& model_id) {
+  const auto model = modelfile::open_model(model_id, /*read_tensors=*/false);
+  api::Serving serving;
+  serving.tokenizer = text::make_tokenizer(model->vocabulary());
+  serving.defaults = model->generation_defaults();
+  if (const auto source = model->chat_template()) {
+    auto parsed = text::ChatTemplate::parse(*source);
+    if (!parsed) {
+      throw StartError(ExitCode::model_corrupt,
+                       fmt::format("{}: the chat template does not parse: line {}: {}", model_id,
+                                   parsed.error().line, parsed.error().message));
+    }
+    serving.chat_template = std::move(*parsed);
+  } else {
+    process::log_warn("{} brings no chat template: chat requests will be refused", model_id);
+  }
+  return serving;
+}
+
+api::ServiceOptions service_options(const Options& o) {
+  return {.model_id = served_name(o.model_id),
+          .version = CHORUS_VERSION,
+          .chat = {.stop_sequences_max = o.max_stop_sequences},
+          .input_tokens_max = o.max_input_tokens,
+          .total_tokens_max = o.max_total_tokens,
+          .concurrent_requests_max = o.max_concurrent_requests};
+}
+
+void run(const Options& o, const process::StatusPipe& status) {
+  Stop stop;
+  api::Service service(service_options(o));
+  http::Server server({.address = o.hostname,
+                       .port = static_cast<uint16_t>(o.port),
+                       .threads = static_cast<int>(o.http_threads),
+                       .limits = {.body_bytes = static_cast<size_t>(o.payload_limit)}},
+                      service.entry());
+  const auto client = shards::Client::connect(static_cast<int>(o.channel_fd));
+  api::Serving serving = read_text(o.model_id);
+  const auto info = client->wait_until_ready(
+      [&](const shards::LoadProgress& p) { service.readiness().loading(p.fraction, p.what); },
+      [&] { return stop.asked(); });
+
+  std::unique_ptr<engine::Driver> driver;
+  if (!stop.asked()) {
+    driver = engine::Driver::start(
+        client->open_link(), info,
+        {.concurrent_requests_max = o.max_concurrent_requests,
+         .prefill_tokens_max = o.max_batch_prefill_tokens.value_or(kPrefillTokens)},
+        [&](const std::string& reason) {
+          process::log_error("the shards are gone: {}", reason);
+          service.readiness().failed(reason);
+        });
+    serving.engine = &driver->engine();
+    service.serve(std::move(serving));
+    status.ready(fmt::format("{}:{}", o.hostname, server.port()));
+    process::log_info("serving {} ({}, {} KV blocks of {} tokens)", service.options().model_id,
+                      info.backend, info.kv_groups.front().blocks, info.block_tokens);
+    stop.wait();
+  }
+  service.readiness().draining();
+  server.drain(std::chrono::seconds(o.graceful_termination_timeout));
+}
+
+int fail(const process::StatusPipe& status, ExitCode code, const char* message) {
+  process::log_error("{}", message);
+  status.failed(static_cast<int>(code), message);
+  return static_cast<int>(code);
+}
+
+int guarded(const Options& o) {
+  const process::StatusPipe status(static_cast<int>(o.status_fd));
+  try {
+    run(o, status);
+    return 0;
+  } catch (const StartError& error) {
+    return fail(status, error.code(), error.what());
+  } catch (const modelfile::FileError& error) {
+    return fail(status,
+                error.kind() == modelfile::FileError::Kind::missing ? ExitCode::model_missing
+                                                                    : ExitCode::model_corrupt,
+                error.what());
+  } catch (const std::exception& error) {
+    return fail(status, ExitCode::fault, error.what());
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options o;
+  try {
+    if (!parse(o, argc, argv)) return 0;
+    process::start_log({.process = "router",
+                        .json = o.json_output,
+                        .level = process::parse_log_level(o.log_level)});
+    if (o.parent_pid > 0) process::die_with_parent(static_cast<int>(o.parent_pid));
+    if (o.status_fd >= 0) process::take_inherited(static_cast<int>(o.status_fd), "--status-fd");
+    process::take_inherited(static_cast<int>(o.channel_fd), "--channel-fd");
+  } catch (const StartError& error) {
+    std::fputs(fmt::format("chorus-router: {}\n", error.what()).c_str(), stderr);
+    return static_cast<int>(error.code());
+  }
+  return guarded(o);
+}
