@@ -130,9 +130,11 @@ void bench_matmul(const CpuOptions& options, int64_t rows, double ceiling) {
       const auto products = static_cast<double>(weights.size());
       const double bandwidth = static_cast<double>(held) / taken / 1e9;
       const double work = 2e-9 * static_cast<double>(rows * shape.rows * shape.cols) * products;
-      fmt::print("matmul {:4} rows  {:5} x {:4}  {:5}  {:8.1f} us  {:7.1f} GB/s {:3.0f} %  {:8.1f} GOP/s\n",
-                 rows, shape.rows, shape.cols, format.name, taken / products * 1e6, bandwidth,
-                 100 * bandwidth / ceiling, work / taken);
+      fmt::print(
+          "matmul {:4} rows  {:5} x {:4}  {:5}  {:8.1f} us  {:7.1f} GB/s {:3.0f} %  {:8.1f} "
+          "GOP/s\n",
+          rows, shape.rows, shape.cols, format.name, taken / products * 1e6, bandwidth,
+          100 * bandwidth / ceiling, work / taken);
     }
   }
 }
@@ -198,10 +200,11 @@ void bench_attention(const CpuOptions& options, const AttentionShape& shape, int
   const double pairs = static_cast<double>(rows) * (context - rows / 2.0);
   const double work = 4e-9 * pairs * shape.q_heads * shape.head_dim;
   const double held = 4e-9 * context * shape.kv_heads * shape.head_dim;
-  fmt::print("attention {:2}/{} heads of {:3}, context {:5}, {:4} rows  {:9.1f} us  {:6.1f} GB/s "
-             "{:7.1f} GFLOP/s   split_qkv {:7.1f} us\n",
-             shape.q_heads, shape.kv_heads, shape.head_dim, context, rows, taken * 1e6,
-             held / taken, work / taken, split_taken * 1e6);
+  fmt::print(
+      "attention {:2}/{} heads of {:3}, context {:5}, {:4} rows  {:9.1f} us  {:6.1f} GB/s "
+      "{:7.1f} GFLOP/s   split_qkv {:7.1f} us\n",
+      shape.q_heads, shape.kv_heads, shape.head_dim, context, rows, taken * 1e6, held / taken,
+      work / taken, split_taken * 1e6);
 }
 
 // What an operation costs that has nothing to do: waking and barriers.

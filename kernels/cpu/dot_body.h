@@ -15,6 +15,7 @@
 
 struct WeightsQ8_0 {
   static constexpr bool kMinimum = false, kOffset = true;
+  static constexpr int kQuantBytes = 512;
   static constexpr int kHalves = 1;
   DF scale[1];
   const uint8_t* quants;
@@ -32,6 +33,7 @@ struct WeightsQ8_0 {
 
 struct WeightsQ4_1 {
   static constexpr bool kMinimum = true, kOffset = false;
+  static constexpr int kQuantBytes = 256;
   static constexpr int kHalves = 1;
   DF scale[1];
   DF least;
@@ -53,6 +55,7 @@ struct WeightsQ4_1 {
 
 struct WeightsQ5_0 {
   static constexpr bool kMinimum = false, kOffset = true;
+  static constexpr int kQuantBytes = 320;
   static constexpr int kHalves = 1;
   DF scale[1];
   const uint8_t* quants;
@@ -73,6 +76,7 @@ struct WeightsQ5_0 {
 
 struct WeightsQ4_K {
   static constexpr bool kMinimum = true, kOffset = false;
+  static constexpr int kQuantBytes = 256;
   static constexpr int kHalves = 1;
   DF scale[1];
   DF least;
@@ -98,6 +102,7 @@ struct WeightsQ4_K {
 
 struct WeightsQ6_K {
   static constexpr bool kMinimum = false, kOffset = true;
+  static constexpr int kQuantBytes = 384;
   static constexpr int kHalves = 2;
   DF scale[2];
   const uint8_t* quants;
@@ -122,6 +127,7 @@ struct WeightsQ6_K {
 template <bool minimum_wanted, int halves>
 struct WeightsPanel {
   static constexpr bool kMinimum = minimum_wanted, kOffset = !minimum_wanted;
+  static constexpr int kQuantBytes = 512;
   static constexpr int kHalves = halves;
   static constexpr int kScaleBytes = 64 * (halves + (minimum_wanted ? 1 : 0));
   DF scale[halves];
@@ -223,6 +229,15 @@ inline void store_results(const DotArgs& a, int64_t col, int row, const DF* acc)
   }
 }
 
+// One row is bound by reading the weights, and the machine's own prefetching stops at page borders
+// and starts anew with each group: lines are asked for ahead, across the group's end into the next.
+constexpr int64_t kAhead = 2048;
+template <int bytes>
+inline void prefetch_ahead(const uint8_t* at) {
+#pragma GCC unroll 8
+  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(at + kAhead + i);
+}
+
 template <class W, int R, int width>
 inline void dot_rows(const DotArgs& a, int64_t group, int lane, int row) {
   const uint8_t* scales = a.scales + group * a.group_stride;
@@ -231,6 +246,7 @@ inline void dot_rows(const DotArgs& a, int64_t group, int lane, int row) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) acc[r] = d_zero();
   for (int64_t b = 0; b < a.blocks; ++b) {
+    if (width == 1) prefetch_ahead<W::kQuantBytes>(quants + b * W::kQuantBytes);
     const W weights = W::open(scales, quants, b, lane);
     dot_block<W, R, width>(a, weights, b, row, acc);
   }

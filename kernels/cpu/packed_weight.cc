@@ -4,6 +4,8 @@
 #include <cassert>
 #include <cstring>
 
+#include "kernels/quant.h"
+
 namespace chorus::kernels {
 namespace {
 
@@ -205,13 +207,12 @@ void pack_quantised_row(const SegmentSource& source, const uint8_t* row, int64_t
 void pack_group(const SegmentSource& source, const PackedSegment& segment, int64_t group) {
   const WeightPart& part = *source.part;
   auto* to = const_cast<uint8_t*>(segment.data) + group * segment.group_bytes;
-  const int64_t row_bytes =
-      part.source_cols / source.format.source_cols * source.format.source_bytes;
+  const int64_t stride = row_bytes(part.type, part.source_cols);
   for (int lane = 0; lane < kLaneRows; ++lane) {
     const int64_t row = group * kLaneRows + lane;
     if (row >= segment.rows) return;
     const int64_t stored = stored_row(part.rows.begin + row, part.order, part.head_dim);
-    const auto* from = reinterpret_cast<const uint8_t*>(part.data) + stored * row_bytes;
+    const auto* from = reinterpret_cast<const uint8_t*>(part.data) + stored * stride;
     if (segment.quantised) {
       pack_quantised_row(source, from, segment.blocks * kBlockCols, lane, to,
                          to + segment.quants_offset);
@@ -255,42 +256,9 @@ PackedSegment plan_segment(const WeightPart& part, const PackFormat& format, con
 }
 
 float float_at(const std::byte* data, WeightType type, int64_t index) {
-  uint32_t bits = 0;
   float value = 0;
-  switch (type) {
-    case WeightType::f32:
-      std::memcpy(&value, data + index * 4, 4);
-      return value;
-    case WeightType::bf16: {
-      uint16_t half;
-      std::memcpy(&half, data + index * 2, 2);
-      bits = static_cast<uint32_t>(half) << 16;
-      std::memcpy(&value, &bits, 4);
-      return value;
-    }
-    case WeightType::f16: {
-      // Through the scalar kernels' conversion: one column, one weight row.
-      uint16_t halves[kLaneRows] = {};
-      std::memcpy(halves, data + index * 2, 2);
-      const float one = 1;
-      DotArgs args;
-      args.quants = reinterpret_cast<const uint8_t*>(halves);
-      args.groups = args.blocks = args.width = args.rows = 1;
-      args.out_cols = args.out_stride = 1;
-      args.x = reinterpret_cast<const int8_t*>(&one);
-      args.out = &value;
-      kScalarKernels.dot[static_cast<int>(DotKind::f16)](args);
-      return value;
-    }
-    case WeightType::q8_0:
-    case WeightType::q4_1:
-    case WeightType::q5_0:
-    case WeightType::q4_k:
-    case WeightType::q6_k:
-      break;
-  }
-  assert(false);
-  return 0;
+  dequantize_row(type, data, index, index + 1, &value);
+  return value;
 }
 
 }  // namespace
@@ -355,11 +323,10 @@ std::shared_ptr<const VectorWeight> pack_vector(const VectorDescription& descrip
 }
 
 std::shared_ptr<const TableWeight> refer_to_table(const WeightPart& part) {
-  assert(part.cols.begin == 0 && part.cols.end == part.source_cols);
   auto weight = std::make_shared<TableWeight>();
   weight->part = part;
   weight->rows = part.rows.size();
-  weight->cols = part.source_cols;
+  weight->cols = part.cols.size();
   return weight;  // `bytes` stays 0: nothing is held beside the mapped file
 }
 
