@@ -181,9 +181,7 @@ class LoopDriver final : public Driver, public Engine {
   }
 
   void deliver(const Planner::Token& token) {
-    auto found = listeners_.find(token.id);
-    if (found == listeners_.end()) return;
-    TokenListener& listener = *found->second;
+    TokenListener& listener = *listeners_.at(token.id);
     Verdict verdict = Verdict::go_on;
     bool ready = true;
     bool sound = guarded(token.id, "the listener", [&] {
