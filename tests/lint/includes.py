@@ -14,7 +14,6 @@ ALLOWED = {
     "kernels": [],
     "kernels/reference": ["kernels"],
     "kernels/cpu": ["kernels"],
-    "kernels/reference": ["kernels"],
     "kernels/cuda": ["kernels"],
     "kernels/emulate": ["kernels"],
     "shard/comm": ["kernels"],
