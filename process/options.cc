@@ -60,6 +60,12 @@ std::string join(const Texts& texts, std::string_view separator) {
   return out;
 }
 
+std::string upper_snake(std::string_view flag) {
+  std::string name(flag);
+  for (char& c : name) c = c == '-' ? '_' : c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c;
+  return name;
+}
+
 std::string flag_of(const Option& option) {
   return fmt::format("--{}", option.name);
 }
@@ -153,14 +159,25 @@ std::vector<std::string> split_commas(std::string_view text) {
   return parts;
 }
 
+// The variables that an option is read from, the one that counts first.
+std::vector<std::string> variables_of(const Option& option) {
+  if (option.env == "-") return {};
+  std::vector<std::string> names = {variable_of(option)};
+  for (const std::string_view alias : option.aliases) names.push_back(upper_snake(alias));
+  return names;
+}
+
 void assign_variable(const Option& option) {
-  const std::string name = variable_of(option);
-  const char* value = name.empty() ? nullptr : std::getenv(name.c_str());
-  if (value == nullptr || *value == '\0') return;
-  if (option.env_counts != nullptr && !option.env_counts(value)) return;
-  const std::vector<std::string> values =
-      is_list(option) ? split_commas(value) : std::vector<std::string>{value};
-  if (!values.empty()) assign(option, "environment variable " + name, values);
+  for (const std::string& name : variables_of(option)) {
+    const char* value = std::getenv(name.c_str());
+    if (value == nullptr || *value == '\0') continue;
+    if (option.env_counts != nullptr && !option.env_counts(value)) continue;
+    const std::vector<std::string> values =
+        is_list(option) ? split_commas(value) : std::vector<std::string>{value};
+    if (values.empty()) continue;
+    assign(option, "environment variable " + name, values);
+    return;
+  }
 }
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -250,7 +267,7 @@ std::string placeholder(const Option& option) {
   if (is_bool(option)) return "";
   if (!option.choices.empty()) return " <" + join(option.choices, "|") + ">";
   if (!is_number(option)) return " <text>";
-  if (option.min && option.max) {
+  if (option.min && option.max && *option.max < 1e6) {
     return fmt::format(" <{}..{}>", bound(option, *option.min), bound(option, *option.max));
   }
   return option.min ? fmt::format(" <{}..>", bound(option, *option.min)) : " <number>";
@@ -284,10 +301,13 @@ std::string wrapped(std::string line, std::string_view text) {
 std::string help_row(const Option& option) {
   std::string line = option.short_name != 0 ? fmt::format("  -{}, ", option.short_name) : "      ";
   line += flag_of(option) + placeholder(option);
-  std::string text(option.help);
   const std::string fallback = default_of(option);
-  if (!fallback.empty() && fallback != "false") text += fmt::format(" [default {}]", fallback);
-  if (const std::string env = variable_of(option); !env.empty()) text += " [" + env + "]";
+  std::string notes = variable_of(option);
+  if (!fallback.empty() && fallback != "false") {
+    notes += (notes.empty() ? "default " : ", default ") + fallback;
+  }
+  std::string text(option.help);
+  if (!notes.empty()) text += " [" + notes + "]";
   return wrapped(std::move(line), text);
 }
 
@@ -315,10 +335,7 @@ std::string cell(std::string_view text) {
 
 std::string variable_of(const Option& option) {
   if (option.env == "-") return "";
-  if (!option.env.empty()) return std::string(option.env);
-  std::string name(option.name);
-  for (char& c : name) c = c == '-' ? '_' : c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c;
-  return name;
+  return option.env.empty() ? upper_snake(option.name) : std::string(option.env);
 }
 
 std::string options_markdown(std::span<const Option> options) {

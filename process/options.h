@@ -23,9 +23,10 @@ struct Option {
   char short_name = 0;                       // 'p'
   std::optional<double> min = {}, max = {};  // of numbers, inclusive
   std::vector<std::string_view> choices = {};
-  std::string_view env = {};                   // empty: the name in UPPER_SNAKE_CASE; "-": none
-  std::vector<std::string_view> aliases = {};  // other flag names (TGI's older ones)
-  bool hidden = false;                         // not in --help (file descriptors and the like)
+  std::string_view env = {};  // empty: the name in UPPER_SNAKE_CASE; "-": none
+  std::vector<std::string_view> aliases =
+      {};               // other names (TGI's older ones), as flags and variables
+  bool hidden = false;  // not in --help (file descriptors and the like)
   // A variable whose value this refuses counts as unset, for names that other programs also set.
   bool (*env_counts)(std::string_view) = nullptr;
 };

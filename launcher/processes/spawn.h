@@ -7,8 +7,8 @@
 namespace chorus::launcher {
 
 struct Command {
-  std::string program;                 // a path
-  std::vector<std::string> arguments;  // without argv[0]
+  std::string program;                      // a path
+  std::vector<std::string> arguments = {};  // without argv[0]
 };
 
 struct Inheritance {

@@ -1,0 +1,142 @@
+#include "launcher/options/launcher_options.h"
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <fstream>
+#include <initializer_list>
+#include <sstream>
+
+#include "process/exit_codes.h"
+
+namespace chorus::launcher {
+namespace {
+
+// Tests see only the variables they set themselves.
+class Variables {
+ public:
+  Variables(std::initializer_list<std::pair<const char*, const char*>> set) {
+    for (const char* name : {"HOSTNAME", "PORT", "MODEL_ID", "NUM_SHARD", "LOG_LEVEL", "API_KEY"}) {
+      unsetenv(name);
+    }
+    for (const auto& [name, value] : set) {
+      setenv(name, value, 1);
+      set_.push_back(name);
+    }
+  }
+  ~Variables() {
+    for (const char* name : set_) unsetenv(name);
+  }
+
+ private:
+  std::vector<const char*> set_;
+};
+
+LauncherOptions read(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), {"chorus-launcher", "--model-id", "m"});
+  const auto options = read_options(static_cast<int>(arguments.size()), arguments.data(), "1");
+  REQUIRE(options);
+  return *options;
+}
+
+std::string refusal(std::vector<const char*> arguments) {
+  try {
+    read(std::move(arguments));
+  } catch (const process::StartError& error) {
+    CHECK(error.code() == process::ExitCode::usage);
+    return error.what();
+  }
+  return "(accepted)";
+}
+
+}  // namespace
+
+TEST_CASE("TGI's defaults hold") {
+  const Variables none{};
+  const LauncherOptions options = read({});
+  CHECK(options.port == 3000);
+  CHECK(options.hostname == "0.0.0.0");
+  CHECK(options.num_shard == 1);
+  CHECK(options.max_concurrent_requests == 128);
+  CHECK(options.max_stop_sequences == 4);
+  CHECK(options.payload_limit == 2'000'000);
+  CHECK(options.graceful_termination_timeout == 90);
+  CHECK(options.warnings.empty());
+}
+
+TEST_CASE("flags count before TGI's variables") {
+  const Variables set{{"PORT", "8080"}, {"NUM_SHARD", "2"}, {"MAX_INPUT_LENGTH", "100"}};
+  CHECK(read({}).port == 8080);
+  CHECK(read({}).num_shard == 2);
+  CHECK(read({}).max_input_tokens == 100);
+  CHECK(read({"-p", "81", "--max-input-length", "5"}).port == 81);
+}
+
+TEST_CASE("HOSTNAME counts only where it is an IP address") {
+  {
+    const Variables pod{{"HOSTNAME", "chorus-7d9f"}};
+    const LauncherOptions options = read({});
+    CHECK(options.hostname == "0.0.0.0");
+    REQUIRE(options.remarks.size() == 1);
+    CHECK(options.remarks[0].find("HOSTNAME='chorus-7d9f'") != std::string::npos);
+  }
+  const Variables address{{"HOSTNAME", "127.0.0.1"}};
+  CHECK(read({}).hostname == "127.0.0.1");
+  CHECK(read({"--hostname", "::1"}).hostname == "::1");
+  CHECK(refusal({"--hostname", "localhost"}) == "--hostname: 'localhost' is not an IP address");
+}
+
+TEST_CASE("a LOG_LEVEL of another program's form is ignored with a warning") {
+  const Variables set{{"LOG_LEVEL", "info,router=debug"}};
+  CHECK(read({}).log_level == "info");
+  CHECK(read({}).warnings.size() == 1);
+}
+
+TEST_CASE("TGI's flags that Chorus lacks are refused by name") {
+  const Variables none{};
+  CHECK(refusal({"--quantize", "awq"}) == "--quantize is TGI's; Chorus does not have it yet");
+  CHECK(refusal({"--disable-grammar-support"}) ==
+        "--disable-grammar-support is TGI's; Chorus does not have it yet");
+}
+
+TEST_CASE("harmless flags of TGI are accepted with a warning") {
+  const Variables none{};
+  const auto warnings = read({"--validation-workers", "4", "--trust-remote-code", "--usage-stats",
+                              "off", "--disable-custom-kernels", "false"})
+                            .warnings;
+  CHECK(warnings ==
+        std::vector<std::string>{"--trust-remote-code is TGI's and has no effect in Chorus",
+                                 "--usage-stats is TGI's and has no effect in Chorus",
+                                 "--validation-workers is TGI's and has no effect in Chorus"});
+}
+
+TEST_CASE("as variables TGI's other flags only warn, but the API key is never passed over") {
+  {
+    const Variables set{{"QUANTIZE", "awq"}, {"PROMETHEUS_PORT", "tcp://10.0.0.1:9090"}};
+    CHECK(read({}).warnings.size() == 2);
+  }
+  const Variables key{{"API_KEY", "secret"}};
+  CHECK(refusal({}) == "environment variable API_KEY is TGI's; Chorus does not have it yet");
+}
+
+TEST_CASE("contradictions between flags are refused") {
+  const Variables none{};
+  CHECK(refusal({"--sharded", "true"}) == "--sharded true needs --num-shard of at least 2");
+  CHECK(refusal({"--sharded", "false", "--num-shard", "2"}) ==
+        "--sharded false contradicts --num-shard 2");
+  CHECK(read({"--sharded", "true", "--num-shard", "2"}).num_shard == 2);
+  CHECK(refusal({"--max-input-tokens", "8", "--max-total-tokens", "8"}) ==
+        "--max-input-tokens 8 must be below --max-total-tokens 8");
+  const char* bare[] = {"chorus-launcher"};
+  CHECK_THROWS_WITH(read_options(1, bare, "1"), Catch::Matchers::Contains("--model-id is missing"));
+}
+
+// To renew the page: chorus-launcher --options-markdown > docs/flags.md
+TEST_CASE("docs/flags.md is what the table says") {
+  std::ifstream file(CHORUS_SOURCE_DIR "/docs/flags.md");
+  REQUIRE(file);
+  std::stringstream page;
+  page << file.rdbuf();
+  CHECK(page.str() == flags_page());
+}
+
+}  // namespace chorus::launcher

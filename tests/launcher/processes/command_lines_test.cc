@@ -1,0 +1,65 @@
+#include "launcher/processes/command_lines.h"
+
+#include <catch2/catch.hpp>
+
+namespace chorus::launcher {
+
+using Arguments = std::vector<std::string>;
+
+TEST_CASE("a shard is told its rank, its descriptors and the limits that are set") {
+  LauncherOptions options;
+  options.model_id = "m.gguf";
+  options.num_shard = 2;
+  options.max_batch_size = 8;
+  const Command command = shard_command(options, "/opt/bin", 0, 3,
+                                        {.channel = 5, .group = 6, .status = 7, .parent_pid = 99});
+  CHECK(command.program == "/opt/bin/chorus-shard");
+  CHECK(command.arguments == Arguments{"--model-id",        "m.gguf", "--rank",           "0",
+                                       "--ranks",           "2",      "--channel-fd",     "5",
+                                       "--group-fd",        "6",      "--status-fd",      "7",
+                                       "--parent-pid",      "99",     "--device",         "auto",
+                                       "--threads",         "3",      "--cpu-path",       "auto",
+                                       "--kv-cache-tokens", "0",      "--max-batch-size", "8",
+                                       "--json-output",     "false",  "--log-level",      "info"});
+}
+
+TEST_CASE("the router is told the address and every limit of requests") {
+  LauncherOptions options;
+  options.model_id = "m.gguf";
+  options.max_input_tokens = 10;
+  options.max_total_tokens = 20;
+  options.json_output = true;
+  const Command command =
+      router_command(options, "/opt/bin", {.channel = 5, .status = 7, .parent_pid = 99});
+  CHECK(command.program == "/opt/bin/chorus-router");
+  CHECK(command.arguments == Arguments{"--model-id",
+                                       "m.gguf",
+                                       "--channel-fd",
+                                       "5",
+                                       "--status-fd",
+                                       "7",
+                                       "--parent-pid",
+                                       "99",
+                                       "--hostname",
+                                       "0.0.0.0",
+                                       "--port",
+                                       "3000",
+                                       "--max-concurrent-requests",
+                                       "128",
+                                       "--max-stop-sequences",
+                                       "4",
+                                       "--max-input-tokens",
+                                       "10",
+                                       "--max-total-tokens",
+                                       "20",
+                                       "--payload-limit",
+                                       "2000000",
+                                       "--graceful-termination-timeout",
+                                       "90",
+                                       "--json-output",
+                                       "true",
+                                       "--log-level",
+                                       "info"});
+}
+
+}  // namespace chorus::launcher
