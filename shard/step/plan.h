@@ -21,21 +21,21 @@ struct Sampling {
 
 struct NewSequence {
   uint64_t sequence = 0;
-  Sampling sampling;
+  Sampling sampling = {};
 };
 
 struct BlockChange {
   int group = 0;
-  std::vector<int32_t> added;
+  std::vector<int32_t> added = {};
   int64_t first_live = 0;
 };
 
 struct Row {
   int slot = 0;
-  std::optional<NewSequence> start;
-  std::vector<int32_t> tokens;  // empty: continue with the token sampled last
+  std::optional<NewSequence> start = {};
+  std::vector<int32_t> tokens = {};  // empty: continue with the token sampled last
   int64_t position = 0;
-  std::vector<BlockChange> block_changes;
+  std::vector<BlockChange> block_changes = {};
   bool sample = false;
   int output_index = 0;
   int32_t forced = -1;  // tests alone: report this token's logprob instead of sampling
@@ -49,9 +49,9 @@ struct BlockCopy {
 
 struct Step {
   uint64_t number = 0;
-  std::vector<Row> rows;
-  std::vector<BlockCopy> block_copies;
-  std::vector<int> released_slots;
+  std::vector<Row> rows = {};
+  std::vector<BlockCopy> block_copies = {};
+  std::vector<int> released_slots = {};
 };
 
 struct RowResult {
