@@ -24,6 +24,13 @@ class FolderConfig final : public Config {
   }
 
   const JsonFile& file() const { return file_; }
+  // A multimodal model keeps the numbers of its text part in an object of their own.
+  std::string place_of(std::string_view key) const {
+    std::string nested = "text_config." + std::string(key);
+    if (file_.find(key) == nullptr && file_.find(nested) != nullptr) return nested;
+    return std::string(key);
+  }
+
   Format format() const override { return Format::safetensors; }
   std::string architecture() const override { return architecture_; }
   std::string source() const override { return file_.name(); }
@@ -45,13 +52,6 @@ class FolderConfig final : public Config {
   }
 
  private:
-  // A multimodal model keeps the numbers of its text part in an object of their own.
-  std::string place_of(std::string_view key) const {
-    std::string nested = "text_config." + std::string(key);
-    if (file_.find(key) == nullptr && file_.find(nested) != nullptr) return nested;
-    return std::string(key);
-  }
-
   JsonFile file_;
   std::string architecture_;
 };
@@ -97,8 +97,8 @@ class FolderModel final : public Model {
     TokenizerSources sources{
         .tokenizer = JsonFile::read(folder_ / "tokenizer.json"),
         .settings = JsonFile::read_if_present(folder_ / "tokenizer_config.json")};
-    sources.bos = token_ids(config_.file(), "bos_token_id");
-    sources.eos = token_ids(config_.file(), "eos_token_id");
+    sources.bos = token_ids(config_.file(), config_.place_of("bos_token_id"));
+    sources.eos = token_ids(config_.file(), config_.place_of("eos_token_id"));
     for (const int32_t id : generation_defaults().eos) sources.eos.push_back(id);
     sources.model_vocabulary = config_.find_integer("vocab_size", "");
     return read_vocabulary(sources);

@@ -33,8 +33,13 @@ std::vector<fs::path> gguf_files_in(const fs::path& folder) {
 }
 
 std::unique_ptr<Model> open_folder(const fs::path& folder, bool read_tensors) {
-  if (file_exists(folder / "config.json")) return open_folder_model(folder, read_tensors);
   const std::vector<fs::path> files = gguf_files_in(folder);
+  // Folders of GGUF files often carry a config.json for show; without safetensors it means little.
+  const bool has_safetensors = file_exists(folder / "model.safetensors") ||
+                               file_exists(folder / "model.safetensors.index.json");
+  if (file_exists(folder / "config.json") && (has_safetensors || files.empty())) {
+    return open_folder_model(folder, read_tensors);
+  }
   if (files.size() == 1) return open_gguf_model(files[0], read_tensors);
   if (files.empty()) {
     throw FileError(FileError::Kind::missing,

@@ -47,6 +47,17 @@ TEST_CASE("a folder with config.json is a Hugging Face folder", "[modelfile]") {
   CHECK(model->tensor("norm").data.size() == 8);
 }
 
+TEST_CASE("a config.json beside a lone .gguf file does not make a Hugging Face folder",
+          "[modelfile]") {
+  const test::ScratchFolder folder;
+  test::save(folder.path() / "config.json", R"({"model_type":"llama"})");
+  CHECK(refusal_of(folder.path()).names("config.json: key architectures is missing"));
+  test::save(folder.path() / "config.json", R"({"architectures":["LlamaForCausalLM"]})");
+  CHECK(refusal_of(folder.path()).names("neither model.safetensors nor"));
+  test::save(folder.path() / "small.gguf", test::small_gguf().bytes());
+  CHECK(open_model(folder.path())->config().format() == Format::gguf);
+}
+
 TEST_CASE("a path that is no model says what a model is", "[modelfile]") {
   const test::ScratchFolder folder;
   const Refusal missing = refusal_of(folder.path() / "absent.gguf");

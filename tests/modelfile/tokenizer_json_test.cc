@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "modelfile/error.h"
 #include "tests/modelfile/refusal.h"
@@ -264,6 +265,51 @@ TEST_CASE("a legacy Llama normalizer means a space in front", "[modelfile]") {
   CHECK(read(file).add_space_prefix == true);
   CHECK(refusal_of(with(file, "/model/byte_fallback", false)).names("byte_fallback"));
   CHECK(refusal_of(with(file, "/pre_tokenizer", {{"type", "Metaspace"}})).names("Metaspace"));
+}
+
+TEST_CASE("a tokenizer.json with any one value replaced is refused or read", "[modelfile]") {
+  const json settings = {{"bos_token", {{"content", "<s>"}}},
+                         {"added_tokens_decoder", {{"7", added(7, "<x>", true)}}},
+                         {"tokenizer_class", "LlamaTokenizer"}};
+  const json wrong = {nullptr,
+                      1,
+                      -1,
+                      1e300,
+                      true,
+                      "x",
+                      json::array(),
+                      json::object(),
+                      json::array({1, "y"}),
+                      {{"type", "Sequence"}},
+                      {{"type", 3}}};
+  json tokenizer = byte_level_file();
+  tokenizer["post_processor"] = {
+      {"type", "TemplateProcessing"},
+      {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}}};
+  const json whole = {{"tokenizer", tokenizer}, {"settings", settings}};
+  CHECK(read(tokenizer, settings).add_bos);
+  // Every node, inner ones included: the pointers of the leaves and of all above them.
+  std::set<std::string> places;
+  const json leaves = whole.flatten();
+  for (const auto& leaf : leaves.items()) {
+    json::json_pointer place(leaf.key());
+    for (; !place.parent_pointer().empty(); place = place.parent_pointer()) {
+      places.insert(place.to_string());
+    }
+  }
+  int refused = 0;
+  for (const std::string& place : places) {
+    for (const json& value : wrong) {
+      const json damaged = with(whole, place.c_str(), value);
+      INFO(place << " = " << value);
+      try {
+        read(damaged["tokenizer"], damaged["settings"]);
+      } catch (const FileError&) {
+        ++refused;
+      }
+    }
+  }
+  CHECK(refused > static_cast<int>(places.size()));
 }
 
 TEST_CASE("SmolLM2's vocabulary is the same from GGUF and from tokenizer.json", "[modelfile]") {
