@@ -1,0 +1,34 @@
+// The `loop` variable: position in the running for, looking ahead one item at a time, as lazily as
+// Jinja does it (a generator's items are drawn when asked for, not before).
+#pragma once
+
+#include <optional>
+
+#include "router/text/jinja/value.h"
+
+namespace chorus::text::jinja {
+
+struct Loop : Object {
+  Loop(Pull source, std::optional<int64_t> known_length, int depth0);
+
+  bool advance(Value& item);
+  std::optional<Value> attribute(const std::shared_ptr<Loop>& self, std::string_view name);
+  int64_t length();
+  int64_t index0() const { return index0_; }
+
+  // Lets go of every value, so that a loop kept by the template cannot keep itself alive.
+  void close();
+
+ private:
+  bool peek();
+  Pull source_;
+  std::optional<int64_t> length_;
+  int64_t index0_ = -1;
+  int depth0_ = 0;
+  std::optional<Value> ahead_;
+  bool exhausted_ = false;
+  Value current_, before_;
+  std::optional<std::vector<Value>> changed_;
+};
+
+}  // namespace chorus::text::jinja
