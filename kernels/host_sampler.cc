@@ -2,13 +2,19 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cstring>
+#include <cmath>
+#include <stdexcept>
+#include <string>
 
 namespace chorus::kernels {
 namespace {
 
-std::byte* bytes(auto& values) {
-  return reinterpret_cast<std::byte*>(values.data());
+Range share(int64_t count, int worker, int workers) {
+  return {count * worker / workers, count * (worker + 1) / workers};
+}
+
+bool needs_tempered_mass(Draw draw) {
+  return draw == Draw::candidates || draw == Draw::mass || draw == Draw::whole_row;
 }
 
 }  // namespace
@@ -17,59 +23,233 @@ HostSampler::HostSampler(const SampleArgs& args, Collective* collective)
     : args_(args),
       collective_(collective != nullptr && collective->ranks() > 1 ? collective : nullptr),
       ranks_(collective_ != nullptr ? collective_->ranks() : 1),
-      own_(static_cast<size_t>(args.logits.rows)) {
-  if (collective_ == nullptr) return;
-  all_.resize(own_.size() * static_cast<size_t>(ranks_));
-  row_.resize(static_cast<size_t>(args.vocab_size));
+      rank_(collective_ != nullptr ? collective_->rank() : 0),
+      rows_(static_cast<size_t>(args.logits.rows)) {
+  const auto own = rows_.size(), all = own * static_cast<size_t>(ranks_);
+  own_findings_.resize(own);
+  own_masses_.resize(own);
+  own_drawn_.resize(own);
+  all_findings_.resize(all);
+  all_masses_.resize(all);
+  all_drawn_.resize(all);
+  if (collective_ != nullptr) whole_row_.resize(static_cast<size_t>(args.vocab_size));
+}
+
+const SamplingParams& HostSampler::params(int64_t row) const {
+  return static_cast<const SamplingParams*>(args_.params.data)[row];
+}
+
+const float* HostSampler::slice(int64_t row) const {
+  return static_cast<const float*>(args_.logits.data) + row * slice_size();
 }
 
 void HostSampler::run(int worker, Collective::Workers& workers) {
-  const int64_t rows = args_.logits.live_rows == nullptr
-                           ? args_.logits.rows
-                           : std::min<int64_t>(*args_.logits.live_rows, args_.logits.rows);
-  const auto* params = static_cast<const SamplingParams*>(args_.params.data);
+  const View& logits = args_.logits;
+  const Turn turn{worker, workers, logits.live_rows == nullptr ? logits.rows : *logits.live_rows};
+  assert(turn.rows >= 0 && turn.rows <= logits.rows);
+  if (turn.rows == 0) return;
+  size_for(turn);
+  find_best(turn);
+  sum_masses(turn);
+  draw(turn);
+  draw_by_mass(turn);
+  draw_from_whole_rows(turn);
+  report(turn);
+}
+
+// The number of workers is known at the first run.
+void HostSampler::size_for(const Turn& turn) {
+  const size_t parts = rows_.size() * static_cast<size_t>(turn.workers.count());
+  if (turn.worker == 0 && part_findings_.size() < parts) {
+    part_findings_.resize(parts);
+    part_masses_.resize(parts);
+  }
+  turn.workers.barrier();
+}
+
+// all = every rank's `own`, [ranks, rows]. Own values are complete when all workers are here.
+template <class T>
+void HostSampler::exchange(std::vector<T>& all, std::vector<T>& own, const Turn& turn) {
+  turn.workers.barrier();
+  if (collective_ != nullptr) {
+    collective_->all_gather(reinterpret_cast<std::byte*>(all.data()),
+                            reinterpret_cast<const std::byte*>(own.data()),
+                            turn.rows * static_cast<int64_t>(sizeof(T)), turn.worker, turn.workers);
+  } else {
+    if (turn.worker == 0) std::copy_n(own.begin(), turn.rows, all.begin());
+  }
+  turn.workers.barrier();
+}
+
+void HostSampler::find_best(const Turn& turn) {
+  const int count = turn.workers.count();
+  const auto capacity = static_cast<int64_t>(rows_.size());
+  const Range piece = share(slice_size(), turn.worker, count);
+  for (int64_t row = 0; row < turn.rows; ++row) {
+    Finding& part = part_findings_[static_cast<size_t>(turn.worker * capacity + row)];
+    const int64_t first_id = args_.vocab.begin + piece.begin;
+    find_candidates(part.candidates, slice(row) + piece.begin, piece.size(),
+                    static_cast<int32_t>(first_id), candidates_needed(params(row)));
+    const int64_t forced = params(row).forced - first_id;
+    const bool here = params(row).forced >= 0 && forced >= 0 && forced < piece.size();
+    part.forced =
+        here ? Candidate{slice(row)[piece.begin + forced], params(row).forced} : Candidate{0, -1};
+  }
+  turn.workers.barrier();
+
+  const auto merge = [&](Finding& into, const Finding& part, int64_t row) {
+    merge_candidates(into.candidates, part.candidates, candidates_needed(params(row)));
+    if (part.forced.id >= 0) into.forced = part.forced;
+  };
+  for (int64_t row = turn.worker; row < turn.rows; row += count) {
+    Finding& own = own_findings_[static_cast<size_t>(row)];
+    own = part_findings_[static_cast<size_t>(row)];
+    for (int worker = 1; worker < count; ++worker) {
+      merge(own, part_findings_[static_cast<size_t>(worker * capacity + row)], row);
+    }
+  }
+  exchange(all_findings_, own_findings_, turn);
+  for (int64_t row = turn.worker; row < turn.rows; row += count) {
+    Row& state = rows_[static_cast<size_t>(row)];
+    state.draw = kind_of_draw(params(row), args_.vocab_size);
+    state.finding = all_findings_[static_cast<size_t>(row)];
+    for (int rank = 1; rank < ranks_; ++rank) {
+      merge(state.finding, all_findings_[static_cast<size_t>(rank * turn.rows + row)], row);
+    }
+    const Candidates& candidates = state.finding.candidates;
+    if (candidates.count == 0 || !std::isfinite(candidates.best[0].logit)) {
+      throw std::runtime_error("sample: the logits of row " + std::to_string(row) +
+                               " are not finite numbers");
+    }
+  }
+  turn.workers.barrier();
+}
+
+void HostSampler::sum_masses(const Turn& turn) {
+  const int count = turn.workers.count();
+  const auto capacity = static_cast<int64_t>(rows_.size());
+  const Range piece = share(slice_size(), turn.worker, count);
+  for (int64_t row = 0; row < turn.rows; ++row) {
+    const Row& state = rows_[static_cast<size_t>(row)];
+    const float max = state.finding.candidates.best[0].logit;
+    const float* logits = slice(row) + piece.begin;
+    Masses& part = part_masses_[static_cast<size_t>(turn.worker * capacity + row)];
+    part.model = mass_of(logits, piece.size(), max, 1);
+    part.tempered = needs_tempered_mass(state.draw)
+                        ? mass_of(logits, piece.size(), max, params(row).temperature)
+                        : 0;
+  }
+  turn.workers.barrier();
+  for (int64_t row = turn.worker; row < turn.rows; row += count) {
+    Masses& own = own_masses_[static_cast<size_t>(row)];
+    own = {};
+    for (int worker = 0; worker < count; ++worker) {
+      const Masses& part = part_masses_[static_cast<size_t>(worker * capacity + row)];
+      own = {own.model + part.model, own.tempered + part.tempered};
+    }
+  }
+  exchange(all_masses_, own_masses_, turn);
+}
+
+void HostSampler::draw(const Turn& turn) {
+  for (int64_t row = turn.worker; row < turn.rows; row += turn.workers.count()) {
+    Row& state = rows_[static_cast<size_t>(row)];
+    state.masses = {};
+    for (int rank = 0; rank < ranks_; ++rank) {
+      const Masses& part = all_masses_[static_cast<size_t>(rank * turn.rows + row)];
+      state.masses = {state.masses.model + part.model, state.masses.tempered + part.tempered};
+    }
+    const Candidates& candidates = state.finding.candidates;
+    if (state.draw == Draw::forced) {
+      assert(state.finding.forced.id == params(row).forced && "a forced id is in the vocabulary");
+      state.chosen = state.finding.forced;
+    } else if (state.draw == Draw::best) {
+      state.chosen = candidates.best[0];
+    } else if (state.draw == Draw::candidates &&
+               !draw_from_candidates(state.chosen, params(row), candidates, state.masses.tempered,
+                                     args_.vocab_size)) {
+      state.draw = Draw::whole_row;
+    }
+  }
+  turn.workers.barrier();
+}
+
+// The rank whose slice holds the place finds the token and tells the others.
+void HostSampler::draw_by_mass(const Turn& turn) {
+  const auto by_mass = [&](int64_t row) {
+    return rows_[static_cast<size_t>(row)].draw == Draw::mass;
+  };
+  bool any = false;
+  for (int64_t row = 0; row < turn.rows; ++row) any = any || by_mass(row);
+  if (!any) return;
+  for (int64_t row = turn.worker; row < turn.rows; row += turn.workers.count()) {
+    Candidate& drawn = own_drawn_[static_cast<size_t>(row)];
+    drawn = {0, -1};
+    if (!by_mass(row)) continue;
+    const Row& state = rows_[static_cast<size_t>(row)];
+    Mass place = place_of_draw(params(row), state.masses.tempered);
+    int owner = 0;
+    for (;; ++owner) {
+      const Mass mass = all_masses_[static_cast<size_t>(owner * turn.rows + row)].tempered;
+      if (mass > place) break;
+      place -= mass;
+    }
+    if (owner != rank_) continue;
+    drawn = find_at(slice(row), slice_size(), static_cast<int32_t>(args_.vocab.begin),
+                    state.finding.candidates.best[0].logit, params(row).temperature, place);
+  }
+  exchange(all_drawn_, own_drawn_, turn);
+  for (int64_t row = turn.worker; row < turn.rows; row += turn.workers.count()) {
+    for (int rank = 0; rank < ranks_ && by_mass(row); ++rank) {
+      const Candidate& drawn = all_drawn_[static_cast<size_t>(rank * turn.rows + row)];
+      if (drawn.id >= 0) rows_[static_cast<size_t>(row)].chosen = drawn;
+    }
+  }
+}
+
+void HostSampler::draw_from_whole_rows(const Turn& turn) {
+  for (int64_t row = 0; row < turn.rows; ++row) {
+    Row& state = rows_[static_cast<size_t>(row)];
+    if (state.draw != Draw::whole_row) continue;
+    const float* whole = slice(row);
+    if (collective_ != nullptr) {
+      // Zeros but for the rank's slice; the sum over ranks puts the row together exactly.
+      if (turn.worker == 0) {
+        std::fill(whole_row_.begin(), whole_row_.end(), 0.0F);
+        std::copy_n(slice(row), slice_size(), whole_row_.begin() + args_.vocab.begin);
+      }
+      turn.workers.barrier();
+      collective_->all_reduce(whole_row_.data(), args_.vocab_size, turn.worker, turn.workers);
+      turn.workers.barrier();
+      whole = whole_row_.data();
+    }
+    // Without a group the workers sort different rows at the same time.
+    const int64_t taker = collective_ != nullptr ? 0 : row % turn.workers.count();
+    if (turn.worker == taker) {
+      state.chosen = draw_from_row(params(row), whole, args_.vocab_size,
+                                   state.finding.candidates.best[0].logit, state.masses.tempered);
+    }
+    if (collective_ != nullptr) turn.workers.barrier();
+  }
+  turn.workers.barrier();
+}
+
+void HostSampler::report(const Turn& turn) {
   auto* results = static_cast<Sampled*>(args_.results.data);
   auto* last_tokens = static_cast<int32_t*>(args_.last_tokens.data);
-  const auto* logits = static_cast<const float*>(args_.logits.data);
-  const int64_t slice = args_.vocab.size();
-
-  for (int64_t row = worker; row < rows; row += workers.count()) {
-    own_[static_cast<size_t>(row)] =
-        summarize(logits + row * slice, slice, static_cast<int32_t>(args_.vocab.begin),
-                  candidates_needed(params[row]));
-  }
-  workers.barrier();
-  if (collective_ == nullptr) {
-    for (int64_t row = worker; row < rows; row += workers.count()) {
-      results[row] =
-          choose(params[row], own_[static_cast<size_t>(row)], logits + row * slice, slice);
-      last_tokens[params[row].slot] = results[row].token;
+  for (int64_t row = turn.worker; row < turn.rows; row += turn.workers.count()) {
+    const Row& state = rows_[static_cast<size_t>(row)];
+    const Candidates& candidates = state.finding.candidates;
+    const float max = candidates.best[0].logit;
+    Sampled& result = results[row];
+    result.token = state.chosen.id;
+    result.logprob = logprob_of(state.chosen.logit, max, state.masses.model);
+    result.top_count = std::min(params(row).top_logprobs, candidates.count);
+    for (int i = 0; i < result.top_count; ++i) {
+      result.top_ids[i] = candidates.best[i].id;
+      result.top_logprobs[i] = logprob_of(candidates.best[i].logit, max, state.masses.model);
     }
-    return;
-  }
-  const auto size = rows * static_cast<int64_t>(sizeof(LogitSummary));
-  collective_->all_gather(bytes(all_), bytes(own_), size, worker, workers);
-  for (int64_t row = 0; row < rows; ++row) {
-    const bool whole = needs_whole_row(params[row]) || params[row].forced >= 0;
-    if (whole) {
-      // A row of zeros but for the rank's slice; the sum over ranks puts the row together exactly.
-      if (worker == 0) {
-        std::fill(row_.begin(), row_.end(), 0.0F);
-        std::copy_n(logits + row * slice, slice, row_.begin() + args_.vocab.begin);
-      }
-      workers.barrier();
-      collective_->all_reduce(row_.data(), args_.vocab_size, worker, workers);
-    }
-    if (worker == 0) {
-      std::vector<LogitSummary> of_ranks;
-      for (int rank = 0; rank < ranks_; ++rank) {
-        of_ranks.push_back(all_[static_cast<size_t>(rank * rows + row)]);
-      }
-      const auto merged = merge(of_ranks.data(), ranks_, candidates_needed(params[row]));
-      results[row] = choose(params[row], merged, whole ? row_.data() : nullptr, args_.vocab_size);
-      last_tokens[params[row].slot] = results[row].token;
-    }
-    workers.barrier();
+    last_tokens[params(row).slot] = result.token;
   }
 }
 

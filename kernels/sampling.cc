@@ -1,7 +1,10 @@
+// The pure part of sampling. Two loops see every logit, the search for the best ones and the sum of
+// exponentials; both are compiled for AVX2 and AVX-512 beside the baseline, and chosen at run time.
+// They give the same bits: comparisons, exponentials element by element (no fused operations), and
+// sums of integers.
 #include "kernels/sampling.h"
 
 #include <algorithm>
-#include <bit>
 #include <cassert>
 #include <cmath>
 #include <limits>
@@ -10,108 +13,148 @@
 namespace chorus::kernels {
 namespace {
 
-constexpr int kLanes = 16;
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+constexpr int kMassBits = 40;
+constexpr int64_t kBlock = 64;
 
-bool better(const Candidate& a, const Candidate& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+struct Loops {
+  float (*max_of_block)(const float* logits);  // of kBlock logits; NaN is passed over
+  Mass (*mass)(const float* logits, int64_t count, float max, float inverse_temperature);
+};
+
+[[gnu::always_inline]] inline float exp_body(float x) {
+  // e^x = 2^n * e^r with |r| <= ln(2) / 2; ln(2) in two parts so that r is exact enough.
+  const float clamped = x >= -87.0F ? x : -87.0F;
+  const float shifted = clamped * 1.44269504F + 12582912.0F;
+  const float n = shifted - 12582912.0F;  // to nearest
+  const float r = (clamped - n * 0.693359375F) + n * 2.12194440e-4F;
+  float p = 1.9875691500e-4F;
+  p = p * r + 1.3981999507e-3F;
+  p = p * r + 8.3334519073e-3F;
+  p = p * r + 4.1665795894e-2F;
+  p = p * r + 1.6666665459e-1F;
+  p = p * r + 5.0000001201e-1F;
+  const float e = (p * r * r + r) + 1.0F;
+  const uint32_t exponent = __builtin_bit_cast(uint32_t, shifted) << 23;  // n in its low bits
+  const float scale = __builtin_bit_cast(float, exponent + 0x3f800000U);
+  // A mask, since a conditional result would keep the loop from being vectorised. NaN gives 0.
+  const uint32_t mask = 0U - static_cast<uint32_t>(x >= -87.0F);
+  return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, e * scale) & mask);
 }
 
-// Sums in sixteen lanes and a tree: one order, whatever the compiler makes of the loop.
-float sum_lanes(const float* lanes) {
-  float sums[kLanes];
-  std::copy_n(lanes, kLanes, sums);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) sums[i] += sums[i + width];
+// Adding this number rounds a double below 2^51 to an integer, which then stands in the low bits.
+constexpr double kRounder = 0x1.8p52;
+
+[[gnu::always_inline]] inline Mass mass_of_one(float logit, float max, float inverse_temperature) {
+  const float e = exp_body((logit - max) * inverse_temperature);
+  const double units = static_cast<double>(e) * static_cast<double>(uint64_t{1} << kMassBits);
+  return __builtin_bit_cast(uint64_t, units + kRounder) - __builtin_bit_cast(uint64_t, kRounder);
+}
+
+[[gnu::always_inline]] inline Mass mass_body(const float* logits, int64_t count, float max,
+                                             float inverse_temperature) {
+  Mass sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += mass_of_one(logits[i], max, inverse_temperature);
+  return sum;
+}
+
+[[gnu::always_inline]] inline float max_of_block_body(const float* logits) {
+  float lanes[16];
+  for (int i = 0; i < 16; ++i) lanes[i] = kLowest;
+  for (int64_t at = 0; at < kBlock; at += 16) {
+    for (int i = 0; i < 16; ++i) lanes[i] = logits[at + i] > lanes[i] ? logits[at + i] : lanes[i];
   }
-  return sums[0];
-}
-
-// out[i] = e^((logits[i] - max) / temperature); their sum is the result.
-float weigh(const float* logits, int64_t count, float max, float temperature, float* out) {
-  float lanes[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      out[i + lane] = exp_of_negative((logits[i + lane] - max) / temperature);
-      lanes[lane] += out[i + lane];
+  for (int width = 8; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) {
+      lanes[i] = lanes[i + width] > lanes[i] ? lanes[i + width] : lanes[i];
     }
   }
-  for (; i < count; ++i) {
-    out[i] = exp_of_negative((logits[i] - max) / temperature);
-    lanes[i % kLanes] += out[i];
-  }
-  return sum_lanes(lanes);
+  return lanes[0];
 }
 
-// The first index at which the running sum of weights exceeds u * total; the last positive one
-// where rounding lets the sum fall short.
-int64_t walk(const float* weights, int64_t count, float u, float total) {
-  const double target = static_cast<double>(u) * total;
-  double sum = 0;
-  int64_t last = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    if (weights[i] <= 0) continue;
-    sum += weights[i];
-    last = i;
-    if (sum > target) return i;
-  }
-  return last;
+float max_of_block_baseline(const float* logits) {
+  return max_of_block_body(logits);
+}
+Mass mass_baseline(const float* logits, int64_t count, float max, float inverse_temperature) {
+  return mass_body(logits, count, max, inverse_temperature);
 }
 
-// Draws among candidates that are sorted, best first; `total` is the weight of all that top_p
-// counts against.
-Candidate draw(const std::vector<Candidate>& sorted, const SamplingParams& params, float max,
-               float total) {
-  std::vector<float> weights;
-  float kept = 0;
-  for (const Candidate& candidate : sorted) {
-    weights.push_back(exp_of_negative((candidate.logit - max) / params.temperature));
-    kept += weights.back();
-    if (params.top_p < 1 && kept >= params.top_p * total) break;
-  }
-  const float u = uniform(params.seed, params.choice, params.output_index);
-  return sorted[static_cast<size_t>(
-      walk(weights.data(), static_cast<int64_t>(weights.size()), u, kept))];
+[[gnu::target("avx2")]] float max_of_block_avx2(const float* logits) {
+  return max_of_block_body(logits);
+}
+[[gnu::target("avx2")]] Mass mass_avx2(const float* logits, int64_t count, float max,
+                                       float inverse_temperature) {
+  return mass_body(logits, count, max, inverse_temperature);
 }
 
-// The best `count` of a row, sorted.
-std::vector<Candidate> best_of(const float* row, int64_t vocab_size, int64_t count) {
-  std::vector<Candidate> all(static_cast<size_t>(vocab_size));
-  for (int64_t i = 0; i < vocab_size; ++i) {
-    all[static_cast<size_t>(i)] = {row[i], static_cast<int32_t>(i)};
-  }
-  count = std::min(count, vocab_size);
-  std::partial_sort(all.begin(), all.begin() + count, all.end(), better);
-  all.resize(static_cast<size_t>(count));
-  return all;
+[[gnu::target("avx512f,avx512dq,avx512bw,avx512vl")]] Mass mass_avx512(const float* logits,
+                                                                       int64_t count, float max,
+                                                                       float inverse_temperature) {
+  return mass_body(logits, count, max, inverse_temperature);
 }
 
-Candidate draw_from_row(const SamplingParams& params, const LogitSummary& summary, const float* row,
-                        int64_t vocab_size) {
-  std::vector<float> weights(static_cast<size_t>(vocab_size));
-  if (params.top_k > 0) {
-    const auto sorted = best_of(row, vocab_size, params.top_k);
-    float total = 0;
-    for (const Candidate& candidate : sorted) {
-      total += exp_of_negative((candidate.logit - summary.max) / params.temperature);
-    }
-    return draw(sorted, params, summary.max, total);
+Loops choose_loops() {
+  if (!__builtin_cpu_supports("avx2")) return {max_of_block_baseline, mass_baseline};
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  return {max_of_block_avx2, avx512 ? mass_avx512 : mass_avx2};
+}
+
+const Loops& loops() {
+  static const Loops chosen = choose_loops();
+  return chosen;
+}
+
+bool greedy(const SamplingParams& params) {
+  return !(params.temperature >= kTemperatureMin);
+}
+
+// top_k with "off" in one form: 0.
+int64_t effective_top_k(const SamplingParams& params, int64_t vocab_size) {
+  return params.top_k >= vocab_size ? 0 : std::max(0, params.top_k);
+}
+
+void insert(Candidates& list, const Candidate& candidate, int wanted) {
+  if (list.count == wanted && !better(candidate, list.best[wanted - 1])) return;
+  int at = list.count < wanted ? list.count++ : wanted - 1;
+  for (; at > 0 && better(candidate, list.best[at - 1]); --at) list.best[at] = list.best[at - 1];
+  list.best[at] = candidate;
+}
+
+// How many of the first `count` sorted candidates top_p keeps, and their mass. `total` is what
+// top_p is a part of. `reached`: their mass is enough; otherwise the rest of the row is needed.
+struct Nucleus {
+  int64_t count = 0;
+  Mass mass = 0;
+  bool reached = false;
+};
+
+void extend(Nucleus& nucleus, const Candidate* sorted, int64_t count, float max,
+            const SamplingParams& params, Mass total) {
+  const double wanted = static_cast<double>(params.top_p) * static_cast<double>(total);
+  for (int64_t i = 0; i < count && !nucleus.reached; ++i) {
+    nucleus.mass += mass_of(&sorted[i].logit, 1, max, params.temperature);
+    ++nucleus.count;
+    nucleus.reached = params.top_p < 1 && static_cast<double>(nucleus.mass) >= wanted;
   }
-  const float total = weigh(row, vocab_size, summary.max, params.temperature, weights.data());
-  if (params.top_p >= 1) {
-    const float u = uniform(params.seed, params.choice, params.output_index);
-    const int64_t id = walk(weights.data(), vocab_size, u, total);
-    return {row[id], static_cast<int32_t>(id)};
+}
+
+Candidate draw_sorted(const SamplingParams& params, const Candidate* sorted, const Nucleus& kept,
+                      float max) {
+  Mass place = place_of_draw(params, kept.mass);
+  for (int64_t i = 0; i < kept.count; ++i) {
+    const Mass mass = mass_of(&sorted[i].logit, 1, max, params.temperature);
+    if (mass > place) return sorted[i];
+    place -= mass;
   }
-  // The nucleus is nearly always small: sort only as much of the row as it takes.
-  for (int64_t count = kTopLogprobsMax;; count *= 8) {
-    const auto sorted = best_of(row, vocab_size, count);
-    float mass = 0;
-    for (const Candidate& candidate : sorted) mass += weights[static_cast<size_t>(candidate.id)];
-    if (mass >= params.top_p * total || count >= vocab_size) {
-      return draw(sorted, params, summary.max, total);
-    }
-  }
+  assert(!"the place of a draw lies within the kept mass");
+  return sorted[0];
+}
+
+Mass mass_of_all(const Candidate* sorted, int64_t count, float max, float temperature) {
+  Mass sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += mass_of(&sorted[i].logit, 1, max, temperature);
+  return sum;
 }
 
 }  // namespace
@@ -133,111 +176,132 @@ float uniform(uint64_t seed, int32_t choice, int32_t output_index) {
 }
 
 float exp_of_negative(float x) {
-  // e^x = 2^n * e^r with |r| <= ln(2) / 2; ln(2) in two parts so that r is exact enough.
-  const float clamped = x < -87.0F ? -87.0F : x;
-  const float n = (clamped * 1.44269504F + 12582912.0F) - 12582912.0F;  // to nearest
-  const float r = (clamped - n * 0.693359375F) + n * 2.12194440e-4F;
-  float p = 1.9875691500e-4F;
-  p = p * r + 1.3981999507e-3F;
-  p = p * r + 8.3334519073e-3F;
-  p = p * r + 4.1665795894e-2F;
-  p = p * r + 1.6666665459e-1F;
-  p = p * r + 5.0000001201e-1F;
-  const float e = (p * r * r + r) + 1.0F;
-  const float scale = std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
-  return x < -87.0F ? 0.0F : e * scale;
-}
-
-LogitSummary summarize(const float* logits, int64_t count, int32_t first_id, int top_count) {
-  constexpr float kLowest = -std::numeric_limits<float>::infinity();
-  LogitSummary summary{.max = kLowest, .exp_sum = 0, .count = 0, .top = {}};
-  top_count = static_cast<int>(std::min<int64_t>(top_count, count));
-  float worst = kLowest;  // of a full list
-  for (int64_t i = 0; i < count; ++i) {
-    // Not greater covers NaN; equal ones come with a larger id and lose.
-    if (summary.count == top_count && !(logits[i] > worst)) continue;
-    const Candidate candidate{std::isnan(logits[i]) ? kLowest : logits[i],
-                              first_id + static_cast<int32_t>(i)};
-    if (summary.count < top_count) ++summary.count;
-    int at = summary.count - 1;
-    for (; at > 0 && better(candidate, summary.top[at - 1]); --at) {
-      summary.top[at] = summary.top[at - 1];
-    }
-    summary.top[at] = candidate;
-    if (summary.count == top_count) worst = summary.top[top_count - 1].logit;
-  }
-  if (count == 0) return summary;
-  summary.max = summary.top[0].logit;
-  float lanes[kLanes] = {};
-  for (int64_t i = 0; i + kLanes <= count; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      lanes[lane] += exp_of_negative(logits[i + lane] - summary.max);
-    }
-  }
-  for (int64_t i = count / kLanes * kLanes; i < count; ++i) {
-    lanes[i % kLanes] += exp_of_negative(logits[i] - summary.max);
-  }
-  summary.exp_sum = sum_lanes(lanes);
-  return summary;
-}
-
-LogitSummary merge(const LogitSummary* of_ranks, int ranks, int top_count) {
-  if (ranks == 1) return of_ranks[0];
-  LogitSummary merged = of_ranks[0];
-  for (int rank = 1; rank < ranks; ++rank) {
-    const LogitSummary& other = of_ranks[rank];
-    const float max = std::max(merged.max, other.max);
-    merged.exp_sum = merged.exp_sum * exp_of_negative(merged.max - max) +
-                     other.exp_sum * exp_of_negative(other.max - max);
-    merged.max = max;
-    Candidate both[2 * kTopLogprobsMax];
-    const Candidate* end = std::merge(merged.top, merged.top + merged.count, other.top,
-                                      other.top + other.count, both, better);
-    merged.count = static_cast<int32_t>(std::min<int64_t>(top_count, end - both));
-    std::copy_n(both, merged.count, merged.top);
-  }
-  return merged;
+  return exp_body(x);
 }
 
 int candidates_needed(const SamplingParams& params) {
-  const bool few = params.temperature > 0 && params.top_k <= kTopLogprobsMax;
-  return std::max({1, params.top_logprobs, few ? params.top_k : 0});
+  int wanted = std::max(1, params.top_logprobs);
+  if (params.forced < 0 && !greedy(params)) {
+    if (params.top_k > 0) wanted = std::max(wanted, params.top_k);
+    if (params.top_k <= 0 && params.top_p < 1) wanted = kTopLogprobsMax;
+  }
+  return std::min(wanted, kTopLogprobsMax);
 }
 
-bool needs_whole_row(const SamplingParams& params) {
-  const bool from_candidates = params.top_k > 0 && params.top_k <= kTopLogprobsMax;
-  return params.temperature > 0 && !from_candidates;
+void find_candidates(Candidates& out, const float* logits, int64_t count, int32_t first_id,
+                     int wanted) {
+  assert(wanted >= 1 && wanted <= kTopLogprobsMax);
+  out.count = 0;
+  const Loops& fast = loops();
+  const auto look_at = [&](int64_t i) {
+    const float logit = std::isnan(logits[i]) ? kLowest : logits[i];
+    insert(out, {logit, first_id + static_cast<int32_t>(i)}, wanted);
+  };
+  int64_t i = 0;
+  for (; i + kBlock <= count; i += kBlock) {
+    // Ids rise, so an equal logit does not displace one that is in the list.
+    const bool full = out.count == wanted;
+    if (full && !(fast.max_of_block(logits + i) > out.best[wanted - 1].logit)) continue;
+    for (int64_t j = i; j < i + kBlock; ++j) look_at(j);
+  }
+  for (; i < count; ++i) look_at(i);
 }
 
-Sampled choose(const SamplingParams& params, const LogitSummary& summary, const float* row,
-               int64_t vocab_size) {
-  assert(summary.count > 0);
-  const float log_sum = summary.max + std::log(summary.exp_sum);
-  Candidate chosen = summary.top[0];
-  if (params.forced >= 0) {
-    chosen = {row[params.forced], params.forced};
-  } else if (needs_whole_row(params)) {
-    chosen = draw_from_row(params, summary, row, vocab_size);
-  } else if (params.temperature > 0) {
-    const std::vector<Candidate> sorted(summary.top,
-                                        summary.top + std::min(params.top_k, summary.count));
-    float total = 0;
-    for (const Candidate& candidate : sorted) {
-      total += exp_of_negative((candidate.logit - summary.max) / params.temperature);
+void merge_candidates(Candidates& into, const Candidates& part, int wanted) {
+  for (int i = 0; i < part.count; ++i) insert(into, part.best[i], wanted);
+}
+
+Mass mass_of(const float* logits, int64_t count, float max, float temperature) {
+  return loops().mass(logits, count, max, 1 / temperature);
+}
+
+float logprob_of(float logit, float max, Mass total) {
+  const double log_sum = std::log(std::ldexp(static_cast<double>(total), -kMassBits));
+  return static_cast<float>(static_cast<double>(logit) - static_cast<double>(max) - log_sum);
+}
+
+Draw kind_of_draw(const SamplingParams& params, int64_t vocab_size) {
+  if (params.forced >= 0) return Draw::forced;
+  if (greedy(params)) return Draw::best;
+  const int64_t top_k = effective_top_k(params, vocab_size);
+  if (top_k > kTopLogprobsMax) return Draw::whole_row;
+  if (top_k == 0 && params.top_p >= 1) return Draw::mass;
+  return Draw::candidates;
+}
+
+bool draw_from_candidates(Candidate& chosen, const SamplingParams& params,
+                          const Candidates& candidates, Mass total, int64_t vocab_size) {
+  const float max = candidates.best[0].logit;
+  const int64_t top_k = effective_top_k(params, vocab_size);
+  int64_t count = candidates.count;
+  if (top_k > 0) {
+    count = std::min(count, top_k);
+    total = mass_of_all(candidates.best, count, max, params.temperature);
+  }
+  Nucleus kept;
+  extend(kept, candidates.best, count, max, params, total);
+  const bool all = top_k > 0 || candidates.count == vocab_size;
+  if (!kept.reached && !all) return false;
+  chosen = draw_sorted(params, candidates.best, kept, max);
+  return true;
+}
+
+Candidate draw_from_row(const SamplingParams& params, const float* row, int64_t vocab_size,
+                        float max, Mass total) {
+  std::vector<Candidate> all(static_cast<size_t>(vocab_size));
+  for (int64_t i = 0; i < vocab_size; ++i) {
+    all[static_cast<size_t>(i)] = {std::isnan(row[i]) ? kLowest : row[i], static_cast<int32_t>(i)};
+  }
+  const int64_t top_k = effective_top_k(params, vocab_size);
+  const auto sort_next = [&](int64_t begin, int64_t end) {
+    if (end < vocab_size) {
+      std::nth_element(all.begin() + begin, all.begin() + end, all.end(), better);
     }
-    chosen = draw(sorted, params, summary.max, total);
+    std::sort(all.begin() + begin, all.begin() + end, better);
+  };
+  Nucleus kept;
+  if (top_k > 0) {
+    sort_next(0, top_k);
+    total = mass_of_all(all.data(), top_k, max, params.temperature);
+    extend(kept, all.data(), top_k, max, params, total);
+  } else {  // the nucleus is nearly always small: sort only as much of the row as it takes
+    int64_t begin = 0;
+    for (int64_t size = 1024; begin < vocab_size && !kept.reached; size *= 4) {
+      const int64_t end = std::min(begin + size, vocab_size);
+      sort_next(begin, end);
+      extend(kept, all.data() + begin, end - begin, max, params, total);
+      begin = end;
+    }
   }
-  Sampled result{.token = chosen.id,
-                 .logprob = chosen.logit - log_sum,
-                 .top_count = 0,
-                 .top_ids = {},
-                 .top_logprobs = {}};
-  result.top_count = std::min(params.top_logprobs, summary.count);
-  for (int i = 0; i < result.top_count; ++i) {
-    result.top_ids[i] = summary.top[i].id;
-    result.top_logprobs[i] = summary.top[i].logit - log_sum;
+  return draw_sorted(params, all.data(), kept, max);
+}
+
+Mass place_of_draw(const SamplingParams& params, Mass total) {
+  // floor(u * total) for u in units of 2^-24, without leaving 64 bits.
+  const auto u = static_cast<uint64_t>(
+      std::ldexp(uniform(params.seed, params.choice, params.output_index), 24));
+  constexpr uint64_t kLow = (uint64_t{1} << 24) - 1;
+  return (total >> 24) * u + (((total & kLow) * u) >> 24);
+}
+
+Candidate find_at(const float* logits, int64_t count, int32_t first_id, float max,
+                  float temperature, Mass place) {
+  constexpr int64_t kStride = 1024;
+  for (int64_t begin = 0; begin < count; begin += kStride) {
+    const int64_t size = std::min(kStride, count - begin);
+    const Mass stride = mass_of(logits + begin, size, max, temperature);
+    if (stride <= place) {
+      place -= stride;
+      continue;
+    }
+    for (int64_t i = begin;; ++i) {
+      const Mass mass = mass_of(logits + i, 1, max, temperature);
+      if (mass > place) return {logits[i], first_id + static_cast<int32_t>(i)};
+      place -= mass;
+    }
   }
-  return result;
+  assert(!"the place of a draw lies within the part's mass");
+  return {kLowest, -1};
 }
 
 }  // namespace chorus::kernels
