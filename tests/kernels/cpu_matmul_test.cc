@@ -195,7 +195,7 @@ double worst_difference(const Source& source, Range cols, const std::vector<floa
 
 }  // namespace
 
-TEST_CASE("a product with packed weights is near the sum in f64 for every type", "[cpu]") {
+TEST_CASE("a product with packed weights is near the sum in f64 for every type") {
   for (const Format& format : kFormats) {
     for (const int64_t weight_rows : {1, 16, 37}) {
       for (const int64_t rows : {1, 2, 7, 8, 9, 17}) {
@@ -210,7 +210,7 @@ TEST_CASE("a product with packed weights is near the sum in f64 for every type",
   }
 }
 
-TEST_CASE("instruction sets and worker counts agree bit for bit", "[cpu]") {
+TEST_CASE("instruction sets and worker counts agree bit for bit") {
   for (const Format& format : kFormats) {
     for (const int64_t rows : {1, 5, 19}) {
       CAPTURE(format.name, rows);
@@ -230,7 +230,7 @@ TEST_CASE("instruction sets and worker counts agree bit for bit", "[cpu]") {
   }
 }
 
-TEST_CASE("a row alone gives the bits that it gives in a batch", "[cpu]") {
+TEST_CASE("a row alone gives the bits that it gives in a batch") {
   for (const Format& format : kFormats) {
     for (const Isa isa : isas()) {
       CAPTURE(format.name, name_of(isa));
@@ -248,7 +248,7 @@ TEST_CASE("a row alone gives the bits that it gives in a batch", "[cpu]") {
   }
 }
 
-TEST_CASE("columns may be cut inside a block and rows anywhere", "[cpu]") {
+TEST_CASE("columns may be cut inside a block and rows anywhere") {
   for (const Format& format : kFormats) {
     for (const Range cols : {Range{0, 512}, Range{40, 300}, Range{256, 257}, Range{511, 512}}) {
       CAPTURE(format.name, cols.begin, cols.end);
@@ -269,7 +269,7 @@ TEST_CASE("columns may be cut inside a block and rows anywhere", "[cpu]") {
   }
 }
 
-TEST_CASE("parts of different types stand below each other, with one bias", "[cpu]") {
+TEST_CASE("parts of different types stand below each other, with one bias") {
   std::vector<Source> sources;
   WeightDescription description;
   int64_t weight_rows = 0;
@@ -296,7 +296,7 @@ TEST_CASE("parts of different types stand below each other, with one bias", "[cp
   }
 }
 
-TEST_CASE("rows of rope pairs are put back into halves", "[cpu]") {
+TEST_CASE("rows of rope pairs are put back into halves") {
   const Source source = random_source(kFormats[0], 16, 32, 13);
   WeightPart part = source.part();
   part.order = RowOrder::rope_pairs_to_halves;

@@ -1,0 +1,168 @@
+// The CPU backend's row operations: the same bits from every instruction set, also at lengths that
+// are no multiple of a vector, and near f64.
+#include "kernels/cpu/rows.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <vector>
+
+#include "kernels/half.h"
+#include "kernels/ops.h"
+
+namespace chorus::kernels {
+namespace {
+
+constexpr int64_t kLengths[] = {1, 15, 16, 17, 31, 32, 33, 576, 1000};
+
+std::vector<const CpuKernels*> tables() {
+  std::vector<const CpuKernels*> present = {&kScalarKernels};
+  if (supported(Isa::avx2)) present.push_back(&kAvx2Kernels);
+  if (supported(Isa::avx512)) present.push_back(&kAvx512Kernels);
+  return present;
+}
+
+std::vector<float> random_values(int64_t count, float spread, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0, spread);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+// The result of every table for inputs of each length, compared bit for bit; the first is returned.
+template <class T>
+std::vector<T> agreed(int64_t count, const std::function<void(const CpuKernels&, T*)>& compute) {
+  std::vector<T> first;
+  for (const CpuKernels* table : tables()) {
+    std::vector<T> out(static_cast<size_t>(count));
+    compute(*table, out.data());
+    if (first.empty()) first = out;
+    CHECK(std::memcmp(out.data(), first.data(), out.size() * sizeof(T)) == 0);
+  }
+  return first;
+}
+
+}  // namespace
+
+TEST_CASE("norms agree among instruction sets and with f64") {
+  for (const int64_t n : kLengths) {
+    CAPTURE(n);
+    const auto x = random_values(n, 2, 1), weight = random_values(n, 1, 2);
+    const auto out = agreed<float>(n, [&](const CpuKernels& table, float* to) {
+      table.rms_norm(to, x.data(), weight.data(), n, 1e-5f);
+    });
+    double squares = 0;
+    for (const float value : x) squares += double{value} * value;
+    const double rms = std::sqrt(squares / static_cast<double>(n) + 1e-5);
+    for (int64_t i = 0; i < n; ++i) {
+      CHECK(out[i] == Approx(x[i] / rms * weight[i]).epsilon(1e-5).margin(1e-6));
+    }
+  }
+}
+
+TEST_CASE("gates agree among instruction sets and with f64") {
+  for (const int64_t n : kLengths) {
+    CAPTURE(n);
+    auto gate = random_values(n, 8, 3);
+    const auto up = random_values(n, 1, 4);
+    gate[0] = -200;
+    gate[static_cast<size_t>(n / 2)] = 200;
+    const auto silu = agreed<float>(n, [&](const CpuKernels& table, float* to) {
+      table.silu_gate(to, gate.data(), up.data(), n);
+    });
+    const auto gelu = agreed<float>(n, [&](const CpuKernels& table, float* to) {
+      table.gelu_gate(to, gate.data(), up.data(), n);
+    });
+    for (int64_t i = 0; i < n; ++i) {
+      const double x = gate[i];
+      const double u = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
+      CHECK(silu[i] == Approx(x / (1 + std::exp(-x)) * up[i]).epsilon(1e-5).margin(1e-6));
+      CHECK(gelu[i] == Approx(x / (1 + std::exp(-2 * u)) * up[i]).epsilon(1e-5).margin(1e-6));
+    }
+  }
+}
+
+TEST_CASE("softmax leaves out what is outside its range, whatever stands there") {
+  for (const int64_t count : {int64_t{1}, int64_t{16}, int64_t{17}, int64_t{90}}) {
+    for (const int64_t first : {int64_t{0}, int64_t{5}, int64_t{40}}) {
+      if (first >= count) continue;
+      CAPTURE(count, first);
+      auto scores = random_values(96, 20, 5);
+      for (int64_t i = 0; i < 96; ++i) {
+        if (i < first || i >= count) scores[i] = NAN;
+      }
+      const auto out = agreed<float>(97, [&](const CpuKernels& table, float* to) {
+        std::memcpy(to, scores.data(), 96 * 4);
+        to[96] = table.softmax(to, first, count);
+      });
+      double largest = -INFINITY, total = 0;
+      for (int64_t i = first; i < count; ++i) largest = std::max<double>(largest, scores[i]);
+      for (int64_t i = first; i < count; ++i) total += std::exp(scores[i] - largest);
+      CHECK(out[96] == Approx(total).epsilon(1e-5));
+      for (int64_t i = first / 16 * 16; i < (count + 15) / 16 * 16; ++i) {
+        const bool inside = i >= first && i < count;
+        const double expected = inside ? std::exp(scores[i] - largest) : 0;
+        CHECK(out[i] == Approx(expected).epsilon(1e-5).margin(1e-30));
+      }
+    }
+  }
+}
+
+TEST_CASE("every f32 near a half rounds as the conversion spelt out in bits does") {
+  std::vector<float> values;
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float value = f16_to_f32(static_cast<uint16_t>(bits));
+    if (std::isnan(value)) continue;
+    values.push_back(value);
+    values.push_back(std::nextafter(value, INFINITY));
+    values.push_back(std::isfinite(value) ? value * 1.00048828125f : value);  // half an ulp up
+  }
+  const auto n = static_cast<int64_t>(values.size());
+  const auto halves = agreed<uint16_t>(
+      n, [&](const CpuKernels& table, uint16_t* to) { table.to_f16(to, values.data(), n); });
+  int64_t wrong = 0;
+  for (int64_t i = 0; i < n; ++i) wrong += halves[i] != f32_to_f16(values[i]);
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("rotation agrees among instruction sets and with f64") {
+  for (const int64_t half : {int64_t{8}, int64_t{16}, int64_t{24}, int64_t{40}, int64_t{64}}) {
+    const auto x = random_values(2 * half, 1, 6);
+    const auto cosines = random_values(half, 1, 7), sines = random_values(half, 1, 8);
+    const auto out = agreed<float>(2 * half, [&](const CpuKernels& table, float* to) {
+      std::memcpy(to, x.data(), x.size() * 4);
+      table.rotate(to, cosines.data(), sines.data(), half, 0.125f);
+    });
+    for (int64_t i = 0; i < half; ++i) {
+      const double a = x[i], b = x[half + i], c = cosines[i], s = sines[i];
+      CHECK(out[i] == Approx((a * c - b * s) / 8).margin(1e-6));
+      CHECK(out[half + i] == Approx((b * c + a * s) / 8).margin(1e-6));
+    }
+  }
+}
+
+TEST_CASE("workers meet, share chunks once each, and pass on what a job throws") {
+  Workers workers(3);
+  for (int repeat = 0; repeat < 200; ++repeat) {
+    std::vector<int> taken(50), taken_later(7);
+    workers.run([&](int) {
+      share(workers, 50, 3, [&](int64_t i) { ++taken[i]; });
+      workers.barrier();
+      share(workers, 7, 1, [&](int64_t i) { taken_later[i] += taken[i * 7]; });
+    });
+    CHECK(taken == std::vector<int>(50, 1));
+    CHECK(taken_later == std::vector<int>(7, 1));
+  }
+  const auto failing = [&](int worker) {
+    workers.barrier();
+    if (worker == 2) throw std::runtime_error("a peer is gone");
+    workers.barrier();
+  };
+  CHECK_THROWS_WITH(workers.run(failing), "a peer is gone");
+  CHECK_THROWS_WITH(workers.run([](int) {}), "a peer is gone");
+}
+
+}  // namespace chorus::kernels
