@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/close_range.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -68,6 +69,9 @@ bool become_child(const Prepared& prepared) {
   if (dup2(prepared.nothing, STDIN_FILENO) < 0) return false;
   if (dup2(prepared.inheritance.output, STDOUT_FILENO) < 0) return false;
   if (dup2(prepared.inheritance.output, STDERR_FILENO) < 0) return false;
+  // What our own parent left open goes to nobody. Kernels before 5.11 lack the call; ours are
+  // close-on-exec anyway.
+  close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
   for (const int fd : prepared.inheritance.descriptors) {
     if (fcntl(fd, F_SETFD, 0) != 0) return false;
   }

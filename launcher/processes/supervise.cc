@@ -15,8 +15,10 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 #include "launcher/processes/channels.h"
 #include "launcher/processes/line_buffer.h"
@@ -134,6 +136,7 @@ class Group {
 
  private:
   void start_child(int index, Ties ties);
+  void take_signal(int signal);
   void wait_for_events();
   void read_outputs();
   void read_statuses();
@@ -184,17 +187,24 @@ int Group::run() {
     wait_for_events();
     read_outputs();
     read_statuses();
-    signals_.read_all([&](int signal) {
-      if (signal == SIGCHLD) return;
-      decisions_.asked_to_end(signal == SIGINT && asked_to_end_, Clock::now());
-      asked_to_end_ = true;
-    });
+    signals_.read_all([&](int signal) { take_signal(signal); });
     reap();
     decisions_.time_passed(Clock::now());
     carry_out();
   }
   display_.hide();
   return decisions_.exit_code();
+}
+
+void Group::take_signal(int signal) {
+  if (signal == SIGCHLD) return;  // reap() looks at every child anyway
+  const bool again = std::exchange(asked_to_end_, true);
+  display_.hide();
+  if (!again) {
+    process::log_info("{}: ending; running requests may finish, Ctrl-C once more ends at once",
+                      strsignal(signal));
+  }
+  decisions_.asked_to_end(again && signal == SIGINT, Clock::now());
 }
 
 void Group::wait_for_events() {

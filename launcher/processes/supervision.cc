@@ -56,7 +56,6 @@ void Supervision::told(int child, const process::Status& status, Time now) {
     who.doing = progress->what;
   } else if (const auto* ready = std::get_if<process::Ready>(&status)) {
     who.progress = 1;
-    who.doing.clear();
     if (child == router() && phase_ == Phase::starting) {
       phase_ = Phase::serving;
       actions_.push_back({.kind = Action::Kind::announce_ready, .text = ready->detail});
@@ -149,7 +148,8 @@ std::string Supervision::doing() const {
   const auto slowest =
       std::min_element(all_.begin(), all_.end() - 1,
                        [](const Child& a, const Child& b) { return a.progress < b.progress; });
-  const std::string& what = slowest->progress < 1 ? slowest->doing : all_.back().doing;
+  const bool router_next = slowest->progress == 1 && !all_.back().doing.empty();
+  const std::string& what = router_next ? all_.back().doing : slowest->doing;
   return what.empty() ? "starting" : what;
 }
 

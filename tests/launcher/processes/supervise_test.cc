@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <csignal>
@@ -29,7 +30,7 @@ struct Scripts {
 
 Command script(const std::string& text, const Ties& ties) {
   return {.program = "/bin/bash",
-          .arguments = {"-c", "exec 9>&\"$1\"; channel=$2; group=$3; parent=$4; " + text, "child",
+          .arguments = {"-c", "exec 200>&\"$1\"; channel=$2; group=$3; parent=$4; " + text, "child",
                         std::to_string(ties.status), std::to_string(ties.channel),
                         std::to_string(ties.group), std::to_string(ties.parent_pid)}};
 }
@@ -120,11 +121,13 @@ class Launcher {
   std::string output_;
 };
 
-// Waits for SIGTERM, says so and ends with 0.
-const std::string kServe =
-    "trap 'echo asked to end; kill $! ; exit 0' TERM; sleep 60 & wait $!; exit 9";
-const std::string kReadyShard = "echo ready cpu >&9; " + kServe;
-const std::string kReadyRouter = "echo ready 127.0.0.1:1234 >&9; " + kServe;
+// Ends with 0 on SIGTERM, having said so. The trap stands before `ready` is told.
+const std::string kTrap = "trap 'echo asked to end; kill $! ; exit 0' TERM; ";
+const std::string kWait = "sleep 60 & wait $!; exit 9";
+const std::string kServe = kTrap + kWait;
+const std::string kReadyShard = kTrap + "echo ready cpu >&200; " + kWait;
+const std::string kReadyRouter = kTrap + "echo ready 127.0.0.1:1234 >&200; " + kWait;
+
 // Process ids printed as "pid N" by children.
 std::vector<pid_t> pids(const std::string& output) {
   std::vector<pid_t> found;
@@ -137,9 +140,9 @@ std::vector<pid_t> pids(const std::string& output) {
 }  // namespace
 
 TEST_CASE("a group serves, drains on SIGTERM router first, and ends with 0") {
-  Launcher launcher({.shards = {kReadyShard, kReadyShard},
-                     .router = "echo ready 127.0.0.1:1234 >&9; trap 'echo router drains; exit 0' "
-                               "TERM; while :; do sleep 0.05; done"});
+  Launcher launcher({.shards = {kTrap + "echo go >&$channel; " + kWait, kReadyShard},
+                     .router = "trap 'echo router drains; exit 0' TERM; read word <&$channel; "
+                               "echo ready 127.0.0.1:1234 >&200; while :; do sleep 0.05; done"});
   REQUIRE(launcher.read_until("serving on 127.0.0.1:1234\n"));
   launcher.send(SIGTERM);
   CHECK(launcher.wait() == 0);
@@ -160,7 +163,7 @@ TEST_CASE("SIGINT and SIGHUP end a group as well") {
 }
 
 TEST_CASE("a child that fails to start gives the group its message and exit code") {
-  Launcher launcher({.shards = {kReadyShard, "echo 'failed 65 model.gguf is cut' >&9; exit 65"},
+  Launcher launcher({.shards = {kReadyShard, "echo 'failed 65 model.gguf is cut' >&200; exit 65"},
                      .router = kServe});
   CHECK(launcher.wait() == 65);
   CHECK(launcher.wrote("shard 1 cannot start: model.gguf is cut"));
@@ -181,8 +184,8 @@ TEST_CASE("a child that ends without a word is reported with its last lines") {
 
 TEST_CASE("a killed shard is reported and pulls the group down within two seconds") {
   Launcher launcher(
-      {.shards = {kReadyShard, "echo pid $$; echo ready x >&9; while :; do sleep 0.1; done"},
-       .router = "trap '' TERM; echo ready a:1 >&9; while :; "
+      {.shards = {kReadyShard, "echo pid $$; echo ready x >&200; while :; do sleep 0.1; done"},
+       .router = "trap '' TERM; echo ready a:1 >&200; while :; "
                  "do sleep 0.1; done"});
   REQUIRE(launcher.read_until("pid"));
   REQUIRE(launcher.read_until("serving on a:1\n"));
@@ -196,15 +199,18 @@ TEST_CASE("a killed shard is reported and pulls the group down within two second
 
 TEST_CASE("children that ignore SIGTERM are killed, and nothing is left behind") {
   const std::string stubborn =
-      "trap '' TERM; echo pid $$; echo ready x:1 >&9; "
+      "trap '' TERM; echo pid $$; echo ready x:1 >&200; "
       "while :; do sleep 0.1; done";
   Launcher launcher({.shards = {stubborn, stubborn}, .router = stubborn, .drain = 0ms});
   REQUIRE(launcher.read_until("serving on x:1\n"));
   REQUIRE(launcher.read_until("pid"));
   launcher.send(SIGINT);
+  REQUIRE(launcher.read_until("Interrupt: ending"));
   launcher.send(SIGTERM);  // changes nothing
-  launcher.send(SIGINT);   // a second one: at once
+  const auto start = std::chrono::steady_clock::now();
+  launcher.send(SIGINT);  // a second one: at once
   CHECK(launcher.wait() == 0);
+  CHECK(std::chrono::steady_clock::now() - start < 3s);
   for (const pid_t pid : pids(launcher.output())) {
     CHECK(kill(pid, 0) == -1);
     CHECK(errno == ESRCH);
@@ -212,8 +218,8 @@ TEST_CASE("children that ignore SIGTERM are killed, and nothing is left behind")
 }
 
 TEST_CASE("the children of a launcher that is killed end with it") {
-  Launcher launcher({.shards = {"echo pid $$; echo ready x >&9; while :; do sleep 0.05; done"},
-                     .router = "echo pid $$; echo ready x:1 >&9; while :; do sleep 0.05; done"});
+  Launcher launcher({.shards = {"echo pid $$; echo ready x >&200; while :; do sleep 0.05; done"},
+                     .router = "echo pid $$; echo ready x:1 >&200; while :; do sleep 0.05; done"});
   REQUIRE(launcher.read_until("serving on"));
   while (pids(launcher.output()).size() < 2) REQUIRE(launcher.read_until("\npid"));
   launcher.send(SIGKILL);
@@ -244,9 +250,10 @@ TEST_CASE("router and rank 0 share a channel, and the ranks a memory file") {
                   "test $channel = -1 && echo no channel; test -e /proc/self/fd/$group && echo "
                   "group of 1; " +
                       kReadyShard},
-       .router = "read word <&$channel; echo \"router heard $word\"; test $group = -1 && echo no "
-                 "group; test $parent = $PPID && echo parent known; echo ready x:1 >&9; " +
-                 kServe});
+       .router = kTrap +
+                 "read word <&$channel; echo \"router heard $word\"; test $group = -1 && echo no "
+                 "group; test $parent = $PPID && echo parent known; echo ready x:1 >&200; " +
+                 kWait});
   REQUIRE(launcher.read_until("serving on"));
   launcher.send(SIGTERM);
   CHECK(launcher.wait() == 0);
@@ -255,6 +262,23 @@ TEST_CASE("router and rank 0 share a channel, and the ranks a memory file") {
     INFO(line);
     CHECK(launcher.wrote(line));
   }
+}
+
+TEST_CASE("a child holds its own descriptors and none that happened to be open") {
+  const int stray = open("/dev/null", O_RDONLY);  // not close-on-exec, as a careless parent leaves
+  REQUIRE(stray >= 0);
+  Launcher launcher(
+      {.shards = {"exec 200>&-; echo list:; exec ls /proc/self/fd"}, .router = kServe});
+  close(stray);
+  CHECK(launcher.wait() == 70);
+  const std::string& output = launcher.output();
+  const size_t start = output.find("list:\n");
+  REQUIRE(start != std::string::npos);
+  // Lines that are a number alone, up to the launcher's own, which begin with a date.
+  const size_t end = output.find("-", start);
+  const auto count = std::count(output.begin() + static_cast<long>(start) + 6,
+                                output.begin() + static_cast<long>(end), '\n');
+  CHECK(count == 6);  // 0, 1, 2, the status pipe, the channel, and the folder that ls reads
 }
 
 TEST_CASE("a program that cannot be run ends the start and what was started") {
