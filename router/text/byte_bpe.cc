@@ -52,11 +52,11 @@ std::string token_bytes(const std::string& token) {
 
 PreTokenizer pre_tokenizer_of(const Vocabulary& vocabulary) {
   if (const PreTokenizer* found = find_pre_tokenizer(vocabulary.pre)) return *found;
-  throw FileError(
-      FileError::Kind::unsupported,
-      fmt::format("the vocabulary's pre-tokenizer (tokenizer.ggml.pre) is \"{}\"; known "
-                  "are {}",
-                  vocabulary.pre, fmt::join(pre_tokenizer_names(), ", ")));
+  std::string known;
+  for (const std::string& name : pre_tokenizer_names()) known += (known.empty() ? "" : ", ") + name;
+  throw FileError(FileError::Kind::unsupported,
+                  "the vocabulary's pre-tokenizer (tokenizer.ggml.pre) is \"" + vocabulary.pre +
+                      "\"; known are " + known);
 }
 
 }  // namespace

@@ -117,11 +117,14 @@ def encode(tokenizer, text, as_text):
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
+def cache_folder():
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "chorus"
+
+
 def main():
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "chorus"
     for name in sys.argv[1:] or MODELS:
         file, make = MODELS[name]
-        tokenizer, added = reference(cache / file, make)
+        tokenizer, added = reference(cache_folder() / file, make)
         cases = []
         for text in nasty_texts(name, CASES, added):
             case = {"text": text, "plain": encode(tokenizer, text, True)}
