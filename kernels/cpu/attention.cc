@@ -10,11 +10,12 @@
 namespace chorus::kernels {
 namespace {
 
+// Query vectors of one span and KV head. They are numbered row by row, and within a row by the KV
+// head's query heads; a tile is any run of them, so that tiles are full whatever the group's size.
 struct Tile {
   Span span;
-  int32_t row = 0, rows = 0;  // within the span
   int kv_head = 0;
-  size_t head = 0, heads = 0;  // of the KV head's query heads
+  int64_t first = 0, last = 0;
 };
 
 struct Query {
@@ -52,17 +53,16 @@ Buffers buffers_at(const AttentionArgs& args, std::byte* memory) {
 
 int make_queries(const AttentionCall& call, const Tile& tile, Query* queries) {
   const std::vector<int>& heads = call.queries_of[static_cast<size_t>(tile.kv_head)];
+  const auto group = static_cast<int64_t>(heads.size());
   int count = 0;
-  for (int32_t row = tile.row; row < tile.row + tile.rows; ++row) {
-    const int64_t position = tile.span.position + row;
+  for (int64_t i = tile.first; i < tile.last; ++i) {
+    const int64_t position = tile.span.position + i / group;
     const int64_t window = call.args.window;
-    for (size_t h = tile.head; h < tile.head + tile.heads; ++h) {
-      Query& query = queries[count++];
-      query.row = tile.span.row + row;
-      query.head = heads[h];
-      query.first = window > 0 ? std::max<int64_t>(0, position - window + 1) : 0;
-      query.last = position + 1;
-    }
+    Query& query = queries[count++];
+    query.row = tile.span.row + i / group;
+    query.head = heads[static_cast<size_t>(i % group)];
+    query.first = window > 0 ? std::max<int64_t>(0, position - window + 1) : 0;
+    query.last = position + 1;
   }
   return count;
 }
@@ -167,26 +167,19 @@ void run_tile(const AttentionCall& call, const CpuKernels& kernels, std::byte* m
 }
 
 // Calls each(tile) for all tiles of this step, in the same order on every worker. With few rows,
-// a KV head's query heads are spread over more tiles than sharing would want, to keep all workers
-// busy.
+// tiles are smaller than sharing would want, to keep all workers busy.
 template <class Each>
 void for_each_tile(const AttentionCall& call, int workers, Each each) {
   const int64_t spans = live_rows(call.args.spans);
   const int64_t rows = live_rows(call.args.qkv);
-  const bool spread = rows * call.args.kv_heads < int64_t{4} * workers;
+  const int64_t size = rows * call.args.kv_heads < int64_t{4} * workers ? 2 : kQueriesMax;
   for (int64_t i = 0; i < spans; ++i) {
     const Span& span = *reinterpret_cast<const Span*>(row_of<int32_t>(call.args.spans, i));
     for (int kv_head = 0; kv_head < call.args.kv_heads; ++kv_head) {
-      const size_t heads = call.queries_of[static_cast<size_t>(kv_head)].size();
-      if (heads == 0) continue;
-      const size_t together = spread ? 2 : std::min<size_t>(heads, kQueriesMax);
-      const auto rows_together =
-          std::max<int32_t>(1, kQueriesMax / static_cast<int32_t>(std::min(heads, together)));
-      for (int32_t row = 0; row < span.count; row += rows_together) {
-        for (size_t head = 0; head < heads; head += together) {
-          each(Tile{span, row, std::min(rows_together, span.count - row), kv_head, head,
-                    std::min(together, heads - head)});
-        }
+      const auto group = static_cast<int64_t>(call.queries_of[static_cast<size_t>(kv_head)].size());
+      const int64_t queries = span.count * group;
+      for (int64_t first = 0; first < queries; first += size) {
+        each(Tile{span, kv_head, first, std::min(first + size, queries)});
       }
     }
   }

@@ -5,14 +5,22 @@
 // with no sum across lanes. Values stand as [16 positions][head_dim] and are added position by
 // position. So neither depends on how queries or blocks were grouped.
 
+// Blocks lie anywhere: each is a new stream to the machine's own prefetching, so the block after
+// next is asked for while this one is read.
+inline const uint16_t* block_ahead(const uint16_t* const* blocks, int64_t b, int64_t count) {
+  return blocks[b + 2 < count ? b + 2 : b];
+}
+
 template <int Q>
 inline void score_queries(const ScoreArgs& a, int first) {
   for (int64_t b = 0; b < a.block_count; ++b) {
     const uint16_t* keys = a.blocks[b];
+    const uint16_t* ahead = block_ahead(a.blocks, b, a.block_count);
     F acc[Q];
 #pragma GCC unroll 8
     for (int i = 0; i < Q; ++i) acc[i] = zero();
     for (int d = 0; d < a.head_dim; ++d) {
+      if (d % 2 == 0) __builtin_prefetch(ahead + d * kLaneRows);
       const F column = load_f16(keys + d * kLaneRows);
 #pragma GCC unroll 8
       for (int i = 0; i < Q; ++i) acc[i] = fma(set1(a.q[first + i][d]), column, acc[i]);
@@ -62,7 +70,9 @@ inline void weigh_columns(const ValueArgs& a, int query, int col) {
   const float* weights = a.weights + query * a.weights_stride;
   for (int64_t b = 0; b < a.block_count; ++b) {
     const uint16_t* values = a.blocks[b] + col;
+    const uint16_t* ahead = block_ahead(a.blocks, b, a.block_count) + col;
     for (int p = a.first; p < a.last; ++p) {
+      for (int d = 0; d < D; d += 2) __builtin_prefetch(ahead + p * a.head_dim + d * 16);
       F row[D];
 #pragma GCC unroll 8
       for (int d = 0; d < D; ++d) row[d] = load_f16(values + p * a.head_dim + d * 16);
