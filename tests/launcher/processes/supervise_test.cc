@@ -122,8 +122,8 @@ class Launcher {
 };
 
 // Ends with 0 on SIGTERM, having said so. The trap stands before `ready` is told.
-const std::string kTrap = "trap 'echo asked to end; kill $! ; exit 0' TERM; ";
-const std::string kWait = "sleep 60 & wait $!; exit 9";
+const std::string kTrap = "trap 'echo asked to end; exit 0' TERM; ";
+const std::string kWait = "while :; do sleep 0.05; done";
 const std::string kServe = kTrap + kWait;
 const std::string kReadyShard = kTrap + "echo ready cpu >&200; " + kWait;
 const std::string kReadyRouter = kTrap + "echo ready 127.0.0.1:1234 >&200; " + kWait;
