@@ -10,6 +10,21 @@ namespace {
 
 using Random = std::mt19937;
 
+// The UTF-8 of a code point above U+007F, without the last byte of four.
+std::string first_bytes(uint32_t code) {
+  std::vector<uint32_t> bytes;
+  if (code < 0x800) {
+    bytes = {0xC0 | code >> 6, 0x80 | (code & 0x3F)};
+  } else if (code < 0x10000) {
+    bytes = {0xE0 | code >> 12, 0x80 | (code >> 6 & 0x3F), 0x80 | (code & 0x3F)};
+  } else {
+    bytes = {0xF0 | code >> 18, 0x80 | (code >> 12 & 0x3F), 0x80 | (code >> 6 & 0x3F)};
+  }
+  std::string text;
+  for (uint32_t byte : bytes) text.push_back(static_cast<char>(byte));
+  return text;
+}
+
 // The reference decoder for one whole text: the longest well-formed prefix of what could still be
 // a character becomes one U+FFFD. Written over bit patterns and code point ranges rather than
 // tables of bytes, so that it shares no thinking with the code it checks.
@@ -17,15 +32,7 @@ std::string decode_whole(std::string_view bytes) {
   auto could_become_character = [](std::string_view part) {
     for (uint32_t code = 0x80; code <= 0x10FFFF; code += code < 0x800 ? 1 : 0x40) {
       if (code >= 0xD800 && code < 0xE000) continue;
-      std::string text;
-      if (code < 0x800) {
-        text = {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 0x3F))};
-      } else if (code < 0x10000) {
-        text = {static_cast<char>(0xE0 | code >> 12), static_cast<char>(0x80 | (code >> 6 & 0x3F))};
-      } else {
-        text = {static_cast<char>(0xF0 | code >> 18), static_cast<char>(0x80 | (code >> 12 & 0x3F)),
-                static_cast<char>(0x80 | (code >> 6 & 0x3F))};
-      }
+      std::string text = first_bytes(code);
       size_t shared = std::min(text.size(), part.size());
       if (text.compare(0, shared, part.substr(0, shared)) == 0) return true;
     }
