@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Inside a co_await expression no braces and no capturing lambda.
+"""Inside a co_await expression no braces and no capturing lambda, and no co_await in a condition.
 
 g++ 12 miscompiles such temporaries (use after free, double free); the fix is to name the object
-first and move it in. Also refused: asio::detached, which drops exceptions, and a capturing lambda
+first and move it in. In the condition of an `if` or `while` inside a loop g++ 12 lays the frame out
+wrong (the handle points 8 bytes beside it: the first resume crashes); the fix is to name the result
+first. Also refused: asio::detached, which drops exceptions, and a capturing lambda
 coroutine called on the spot, which dangles under every compiler.
 """
 import pathlib
@@ -38,6 +40,11 @@ def check(path, text):
         line = text.count("\n", 0, match.start()) + 1
         if "{" in expression:
             yield f"{path}:{line}: braces or a lambda inside co_await: name the object first"
+    for match in re.finditer(r"\b(?:if|while|switch)\s*\(", text):
+        condition = text[match.end():expression_end(text, match.end())]
+        if re.search(r"\bco_await\b", condition):
+            line = text.count("\n", 0, match.start()) + 1
+            yield f"{path}:{line}: co_await in a condition: name its result first"
     for match in re.finditer(r"\basio::detached\b", text):
         yield f"{path}:{text.count(chr(10), 0, match.start()) + 1}: asio::detached drops exceptions"
 

@@ -29,7 +29,6 @@ struct GroupOptions {
   kernels::Isa isa = kernels::best_isa();
   step::ExecutorLimits limits = {.slots = 32, .step_tokens_max = 1024, .context_max = 512};
   int64_t kv_tokens = 8192;
-  bool checked = false;
 };
 
 inline std::filesystem::path cached_model(const char* file) {
@@ -56,7 +55,6 @@ class LocalGroup {
       const kernels::CpuOptions cpu{
           .threads = options.threads, .isa = options.isa, .collective = rank.communicator.get()};
       rank.ops = options.reference ? kernels::make_reference_ops(cpu) : kernels::make_cpu_ops(cpu);
-      if (options.checked) rank.ops = kernels::make_checked_ops(std::move(rank.ops), true);
       auto spec = models::describe(model);
       const auto part = weights::partition(spec.shape, r, options.ranks);
       rank.vocab = part.vocab;

@@ -1,0 +1,132 @@
+// Each token becomes at most one piece; pieces are posted to the connection, so nothing here waits
+// and nothing is locked. A client that reads slowly lets its pieces pile up to `unwritten_max`,
+// then ready() is false until written() crosses the border again: whoever crosses it wakes the
+// engine, so no wake is lost between the two threads.
+#include "router/api/generation.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <cassert>
+#include <utility>
+
+namespace chorus::api {
+
+namespace asio = boost::asio;
+
+Inbox::Inbox(asio::any_io_executor executor) : executor_(executor), timer_(executor) {}
+
+void Inbox::post(const std::shared_ptr<Inbox>& inbox, Piece piece) {
+  asio::post(inbox->executor_, [inbox, piece = std::move(piece)]() mutable {
+    inbox->pieces_.push_back(std::move(piece));
+    inbox->timer_.cancel();
+  });
+}
+
+Task<> Inbox::wait(Clock::duration at_most) {
+  if (!pieces_.empty() || std::exchange(interrupted_, false)) co_return;
+  timer_.expires_after(at_most);
+  co_await timer_.async_wait(asio::as_tuple(asio::use_awaitable));
+  interrupted_ = false;
+}
+
+std::vector<Piece> Inbox::take() {
+  return std::exchange(pieces_, {});
+}
+
+void Inbox::interrupt() {
+  interrupted_ = true;
+  timer_.cancel();
+}
+
+Generation::Generation(Options options, std::shared_ptr<Inbox> inbox)
+    : options_(std::move(options)),
+      inbox_(std::move(inbox)),
+      detokenizer_(options_.stop, options_.tokenizer->strips_first_space()) {}
+
+bool Generation::is_end(int32_t id) const {
+  const auto& ends = *options_.end_ids;
+  return id >= 0 && static_cast<size_t>(id) < ends.size() && ends[static_cast<size_t>(id)];
+}
+
+engine::Verdict Generation::accept(const shards::SampledToken& token) {
+  assert(!ended_);
+  end_.last_token = Clock::now();
+  if (end_.completion_tokens++ == 0) end_.first_token = end_.last_token;
+  if (is_end(token.id)) {
+    show(detokenizer_.finish());
+    finish(Outcome::stop, {});
+    return engine::Verdict::stop;
+  }
+  const std::string_view bytes = options_.tokenizer->bytes(token.id);
+  if (options_.logprobs) held_.push_back({.token = token, .begin = pushed_bytes_});
+  if (pushed_bytes_ == 0 && options_.tokenizer->strips_first_space() && bytes.starts_with(' ')) {
+    shown_bytes_ = 1;  // the space that is not shown
+  }
+  pushed_bytes_ += static_cast<int64_t>(bytes.size());
+  text::StopStrings::Result result = detokenizer_.push(bytes);
+  show(std::move(result.text));
+  if (result.matched) {
+    held_.clear();  // wholly inside the stop string: not part of the answer
+    finish(Outcome::stop, {});
+    return engine::Verdict::stop;
+  }
+  if (options_.stream && (!piece_.text.empty() || !piece_.tokens.empty())) send({});
+  return engine::Verdict::go_on;
+}
+
+void Generation::show(std::string text) {
+  shown_bytes_ += static_cast<int64_t>(text.size());
+  piece_.text += text;
+  release(false);
+}
+
+// A token belongs to the piece that shows the first byte of its text. (Bytes that are no UTF-8 are
+// shown as three; a token after them may then go out a piece early.)
+void Generation::release(bool all) {
+  while (!held_.empty() && (all || held_.front().begin < shown_bytes_)) {
+    piece_.tokens.push_back(std::move(held_.front().token));
+    held_.pop_front();
+  }
+}
+
+void Generation::send(std::optional<End> end) {
+  piece_.count = 1;
+  piece_.end = std::move(end);
+  ++unwritten_;
+  Inbox::post(inbox_, std::exchange(piece_, {}));
+}
+
+void Generation::finish(Outcome outcome, std::string message) {
+  release(true);
+  ended_ = true;
+  end_.outcome = outcome;
+  end_.message = std::move(message);
+  send(end_);
+}
+
+bool Generation::ready() const {
+  return !options_.stream || unwritten_ < options_.unwritten_max;
+}
+
+void Generation::finished(engine::FinishReason reason, const std::string& message) {
+  if (ended_) return;  // accept() has said so
+  switch (reason) {
+    case engine::FinishReason::stopped:  // only after our own verdict
+      return finish(Outcome::failed, "the engine stopped a sequence by itself");
+    case engine::FinishReason::length:
+      show(detokenizer_.finish());
+      return finish(Outcome::length, {});
+    case engine::FinishReason::cancelled:
+      return finish(Outcome::cancelled, {});
+    case engine::FinishReason::failed:
+      return finish(Outcome::failed, message);
+  }
+}
+
+bool Generation::written(int64_t count) {
+  const int64_t before = unwritten_.fetch_sub(count);
+  return before >= options_.unwritten_max && before - count < options_.unwritten_max;
+}
+
+}  // namespace chorus::api

@@ -1,0 +1,105 @@
+// From the engine's thread to the connection's: tokens go in as the engine samples them, pieces of
+// text come out on the executor of the connection that waits for them.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "router/api/task.h"
+#include "router/engine/engine.h"
+#include "router/text/detokenizer.h"
+#include "router/text/tokenizer.h"
+
+namespace chorus::api {
+
+using Clock = std::chrono::steady_clock;
+
+enum class Outcome : uint8_t { stop, length, cancelled, failed };
+
+struct End {
+  Outcome outcome = Outcome::stop;
+  std::string message;  // with `failed`
+  // All tokens that were generated: also the one that ended the turn, and those whose text fell to
+  // a stop string. They cost what the others cost, and the count is the same streamed or not.
+  int64_t completion_tokens = 0;
+  Clock::time_point first_token;  // meaningless without tokens
+  Clock::time_point last_token;
+};
+
+struct Piece {
+  std::string text;
+  std::vector<shards::SampledToken> tokens;  // whose text it begins to show, where logprobs are on
+  int64_t count = 0;                         // pieces of the engine's side in it, for written()
+  std::optional<End> end;                    // the last one
+};
+
+// Pieces that wait for their connection. Touched on its executor only, but for post().
+class Inbox {
+ public:
+  explicit Inbox(boost::asio::any_io_executor executor);
+  static void post(const std::shared_ptr<Inbox>& inbox, Piece piece);  // any thread
+
+  // Returns when a piece is there, interrupt() was called, or the time is up.
+  Task<> wait(Clock::duration at_most);
+  std::vector<Piece> take();
+  void interrupt();
+
+ private:
+  boost::asio::any_io_executor executor_;
+  boost::asio::steady_timer timer_;
+  std::vector<Piece> pieces_;
+  bool interrupted_ = false;
+};
+
+// One request's tokens. The engine's calls come on its thread, written() from the connection.
+class Generation final : public engine::TokenListener {
+ public:
+  struct Options {
+    const text::Tokenizer* tokenizer = nullptr;
+    const std::vector<bool>* end_ids = nullptr;  // by token id
+    std::vector<std::string> stop;
+    bool logprobs = false;
+    bool stream = false;  // otherwise one piece, at the end
+    int64_t unwritten_max = 128;
+  };
+  Generation(Options options, std::shared_ptr<Inbox> inbox);
+
+  engine::Verdict accept(const shards::SampledToken& token) override;
+  bool ready() const override;
+  void finished(engine::FinishReason reason, const std::string& message) override;
+
+  // The client has taken `count` pieces. True: the engine had been told to pause and must be woken.
+  bool written(int64_t count);
+
+ private:
+  bool is_end(int32_t id) const;
+  void show(std::string text);
+  void release(bool all);
+  void send(std::optional<End> end);
+  void finish(Outcome outcome, std::string message);
+
+  struct Held {
+    shards::SampledToken token;
+    int64_t begin;  // where its bytes begin in the sequence's text
+  };
+
+  Options options_;
+  std::shared_ptr<Inbox> inbox_;
+  text::Detokenizer detokenizer_;
+  Piece piece_;            // what was not sent yet
+  std::deque<Held> held_;  // tokens whose text was not shown yet
+  int64_t pushed_bytes_ = 0;
+  int64_t shown_bytes_ = 0;
+  End end_;
+  bool ended_ = false;
+  std::atomic<int64_t> unwritten_{0};
+};
+
+}  // namespace chorus::api

@@ -1,0 +1,502 @@
+// A connection is a loop: head, body, exchange. The head is checked by head_check.h before Beast
+// sees a byte of it; Beast then reads the same head and the body, so two readers must agree.
+//
+// While the entry point waits for the engine, a wait for readability runs beside it, because that
+// is the only way to hear that the client has left. It may outlive its exchange: it consumes
+// nothing by itself, and looks at the socket only while somebody wants to know.
+//
+// What ends a connection early: a refused head (nobody knows where the next one would start), a
+// body cut short or too slow, a client that does not read. The last answer is followed by a short
+// lingering close; a plain close with unread bytes in the kernel would reset the connection and
+// the client would never read why it was refused.
+#include "router/http/session.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <cassert>
+#include <cerrno>
+#include <ctime>
+#include <optional>
+#include <random>
+#include <utility>
+
+#include "process/log.h"
+#include "router/api/errors.h"
+
+namespace chorus::http {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+using api::Error;
+using api::ErrorKind;
+using api::Task;
+using boost::system::error_code;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+constexpr size_t kReadBytes = 16 * 1024;
+
+std::string make_request_id() {
+  thread_local std::mt19937_64 generator{(uint64_t{std::random_device{}()} << 32) ^
+                                         std::random_device{}()};
+  return fmt::format("{:016x}{:016x}", generator(), generator());
+}
+
+// The client's id where it is harmless in a header and in a log, else one of ours.
+std::string request_id(const std::string* sent) {
+  const auto plain = [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+           std::string_view("-_.:/+=@").find(c) != std::string_view::npos;
+  };
+  if (sent != nullptr && !sent->empty() && sent->size() <= 128 &&
+      std::all_of(sent->begin(), sent->end(), plain)) {
+    return *sent;
+  }
+  return make_request_id();
+}
+
+std::string_view reason_phrase(int status) {
+  const beast::string_view phrase =
+      beast::http::obsolete_reason(static_cast<beast::http::status>(status));
+  return {phrase.data(), phrase.size()};
+}
+
+// "Tue, 24 Nov 2026 08:12:31 GMT", made once a second.
+const std::string& http_date() {
+  thread_local std::time_t made_at = 0;
+  thread_local std::string date;
+  if (const std::time_t now = std::time(nullptr); now != made_at) {
+    constexpr std::array kDays = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    constexpr std::array kMonths = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                    "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    std::tm utc{};
+    gmtime_r(&now, &utc);
+    date = fmt::format("{}, {:02} {} {} {:02}:{:02}:{:02} GMT",
+                       kDays[static_cast<size_t>(utc.tm_wday)], utc.tm_mday,
+                       kMonths[static_cast<size_t>(utc.tm_mon)], utc.tm_year + 1900, utc.tm_hour,
+                       utc.tm_min, utc.tm_sec);
+    made_at = now;
+  }
+  return date;
+}
+
+class BeastSession final : public Session,
+                           public api::Exchange,
+                           public std::enable_shared_from_this<BeastSession> {
+ public:
+  BeastSession(asio::ip::tcp::socket socket, const Limits& limits, const api::EntryPoint& entry)
+      : stream_(std::move(socket)),
+        limits_(limits),
+        entry_(entry),
+        buffer_(limits.head.head_bytes + limits.pipelined_bytes + 2 * kReadBytes) {}
+
+  // ---- Session ----
+
+  Task<> run() override {
+    while (!closing_) {
+      const bool head = co_await read_head();
+      if (!head) break;
+      const bool body = co_await read_body();
+      if (!body) break;
+      co_await answer();
+    }
+    co_await close();
+  }
+
+  void drain() override {
+    draining_ = true;
+    if (idle_) close_now();
+  }
+
+  void abort() override {
+    lose();
+    close_now();
+  }
+
+  // ---- Exchange ----
+
+  const api::Request& request() const override { return request_; }
+
+  Task<> respond(api::Response response) override {
+    assert(progress_ == Progress::unanswered);
+    progress_ = Progress::done;
+    status_ = response.status;
+    std::string text = head_text(response);
+    if (!response.content_type.empty()) {
+      text += fmt::format("Content-Type: {}\r\nContent-Length: {}\r\n", response.content_type,
+                          response.body.size());
+    }
+    text += "\r\n";
+    if (head_.method == "HEAD") response.body.clear();
+    const std::array<asio::const_buffer, 2> buffers = {asio::buffer(text),
+                                                       asio::buffer(response.body)};
+    co_await send(buffers);
+  }
+
+  Task<bool> start_stream() override {
+    assert(progress_ == Progress::unanswered);
+    progress_ = Progress::streaming;
+    status_ = 200;
+    const bool chunked = head_.version_minor > 0;
+    if (!chunked) closing_ = true;  // HTTP/1.0: the end of the connection is the end of the body
+    api::Response response;
+    std::string text = head_text(response);
+    text +=
+        "Content-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n";
+    text += chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n";
+    stream_head_ = std::move(text);  // goes out with the first bytes
+    co_return !gone_;
+  }
+
+  Task<bool> write(std::string_view bytes) override {
+    assert(progress_ == Progress::streaming);
+    if (bytes.empty()) co_return !gone_;  // an empty chunk would end the body
+    const bool chunked = head_.version_minor > 0;
+    std::string before = std::exchange(stream_head_, {});
+    if (chunked) before += fmt::format("{:x}\r\n", bytes.size());
+    const std::string_view after = chunked ? "\r\n" : "";
+    const std::array<asio::const_buffer, 3> buffers = {asio::buffer(before),
+                                                       asio::buffer(bytes.data(), bytes.size()),
+                                                       asio::buffer(after.data(), after.size())};
+    const bool sent = co_await send(buffers);
+    co_return sent;
+  }
+
+  void watch(std::function<void()> notify) override {
+    notify_ = std::move(notify);
+    if (!notify_) return;
+    if (gone_) {
+      asio::post(stream_.get_executor(), [self = shared_from_this()] { self->tell(); });
+    } else {
+      watch_socket();
+    }
+  }
+
+  bool gone() const override { return gone_; }
+
+  void set_log_detail(std::string detail) override { log_detail_ = std::move(detail); }
+
+ private:
+  enum class Progress { unanswered, streaming, done };
+
+  // ---- reading ----
+
+  // False: the connection ends (a refusal has been sent).
+  Task<bool> read_head() {
+    progress_ = Progress::unanswered;
+    log_detail_.clear();
+    request_ = {};
+    head_ = {};
+    Clock::time_point deadline = Clock::now() + limits_.idle_time;
+    if (buffer_.size() > 0) deadline = Clock::now() + limits_.head_time;
+    bool blank_line = false;
+    for (;;) {
+      // One empty line before a request is forgiven (RFC 9112, 2.2).
+      if (!blank_line && view().starts_with("\r\n")) {
+        buffer_.consume(2);
+        blank_line = true;
+      }
+      HeadScan scan = view() == "\r" && !blank_line ? HeadScan{} : scan_head(view(), limits_.head);
+      if (scan.head_bytes > 0) scan.error = take_head(scan.head_bytes);
+      if (scan.error) {
+        co_await refuse(std::move(*scan.error));
+        co_return false;
+      }
+      if (scan.head_bytes > 0) co_return true;
+      idle_ = buffer_.size() == 0;
+      if (idle_ && draining_) co_return false;
+      const bool read = co_await read_some(deadline);
+      if (!read) co_return false;
+      if (idle_) deadline = Clock::now() + limits_.head_time;
+      idle_ = false;
+    }
+  }
+
+  std::optional<Error> take_head(size_t head_bytes) {
+    auto head = check_head(view().substr(0, head_bytes), limits_.head);
+    if (!head) return std::move(head.error());
+    head_ = std::move(*head);
+    if (!head_.keep_alive) closing_ = true;
+    request_ = {.method = head_.method,
+                .path = std::move(head_.path),
+                .query = std::move(head_.query),
+                .fields = std::move(head_.fields),
+                .body = {},
+                .id = {}};
+    request_.id = request_id(request_.find("x-request-id"));
+    parser_.emplace();
+    parser_->header_limit(static_cast<uint32_t>(limits_.head.head_bytes));
+    parser_->body_limit(limits_.body_bytes);
+    parser_->eager(true);
+    error_code error;
+    const size_t taken = parser_->put(asio::buffer(buffer_.data().data(), head_bytes), error);
+    if (error == beast::http::error::need_more) error = {};
+    if (error || !parser_->is_header_done() || taken != head_bytes) {
+      return Error{.kind = ErrorKind::invalid_request,
+                   .message = "the request's head is not valid: " + error.message()};
+    }
+    buffer_.consume(head_bytes);
+    return {};
+  }
+
+  Task<bool> read_body() {
+    if (head_.framing == Framing::length && head_.content_length > limits_.body_bytes) {
+      co_await refuse(too_large());
+      co_return false;
+    }
+    if (head_.expect_continue && buffer_.size() == 0) {
+      constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+      const std::array<asio::const_buffer, 1> buffers = {
+          asio::buffer(kContinue.data(), kContinue.size())};
+      const bool sent = co_await send(buffers);
+      if (!sent) co_return false;
+    }
+    const Clock::time_point start = Clock::now() + limits_.body_grace;
+    const size_t received_max = 8 * limits_.body_bytes + kReadBytes;  // framing of chunks included
+    size_t received = buffer_.size();
+    while (!parser_->is_done()) {
+      std::optional<Error> error = parse_body();
+      if (!error && received > received_max) error = too_large();
+      if (error) {
+        co_await refuse(std::move(*error));
+        co_return false;
+      }
+      if (parser_->is_done()) break;
+      const size_t before = buffer_.size();
+      const auto earned =
+          std::chrono::milliseconds(1000 * received / limits_.body_bytes_per_second);
+      const bool read = co_await read_some(start + earned);
+      if (!read) co_return false;
+      received += buffer_.size() - before;
+    }
+    request_.body = std::move(parser_->get().body());
+    parser_.reset();
+    co_return true;
+  }
+
+  // Parses what is there.
+  std::optional<Error> parse_body() {
+    while (buffer_.size() > 0 && !parser_->is_done()) {
+      error_code error;
+      const size_t taken = parser_->put(buffer_.data(), error);
+      buffer_.consume(taken);
+      if (error == beast::http::error::need_more) {
+        // Beast waits for a whole line of a chunk's head or of the trailer.
+        if (buffer_.size() < kReadBytes) return {};
+        error = beast::http::error::header_limit;
+      }
+      if (error == beast::http::error::body_limit) return too_large();
+      if (error) {
+        return Error{.kind = ErrorKind::invalid_request,
+                     .message = "the request's body is not framed right: " + error.message()};
+      }
+      if (taken == 0) return {};
+    }
+    return {};
+  }
+
+  Error too_large() const {
+    return {.kind = ErrorKind::too_large,
+            .message = fmt::format("the body is larger than {} bytes", limits_.body_bytes)};
+  }
+
+  // False: the client closed, or was too slow.
+  Task<bool> read_some(Clock::time_point deadline) {
+    stream_.expires_at(deadline);
+    auto space = buffer_.prepare(std::min(kReadBytes, buffer_.max_size() - buffer_.size()));
+    auto [error, bytes] = co_await stream_.async_read_some(space, kAwait);
+    stream_.expires_never();
+    if (error) {
+      if (error == beast::error::timeout && !idle_) {
+        process::log_info("a client was too slow to send its request: closed");
+      }
+      gone_ = true;
+      co_return false;
+    }
+    buffer_.commit(bytes);
+    co_return true;
+  }
+
+  std::string_view view() const {
+    return {static_cast<const char*>(buffer_.data().data()), buffer_.size()};
+  }
+
+  // ---- answering ----
+
+  Task<> answer() {
+    const Clock::time_point start = Clock::now();
+    bool fault = false;
+    try {
+      co_await entry_(*this);
+    } catch (const std::exception& error) {  // the boundary of one request (DESIGN.md)
+      process::log_error("request {}: {}", request_.id, error.what());
+      fault = true;
+    }
+    notify_ = nullptr;
+    if (progress_ == Progress::unanswered && !gone_) {
+      if (!fault) process::log_error("request {}: no answer was made", request_.id);
+      api::Response response = internal_error();
+      co_await respond(std::move(response));
+    } else if (progress_ == Progress::streaming) {
+      if (fault) {
+        closing_ = true;  // without the last chunk, so that the client knows
+      } else if (head_.version_minor > 0 && !gone_) {
+        std::string last = std::exchange(stream_head_, {}) + "0\r\n\r\n";
+        const std::array<asio::const_buffer, 1> buffers = {asio::buffer(last)};
+        co_await send(buffers);
+      }
+    }
+    log_exchange(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+    if (gone_) closing_ = true;
+    if (draining_ && buffer_.size() == 0) closing_ = true;
+  }
+
+  api::Response internal_error() const {
+    return api::error_response(
+        {.kind = ErrorKind::internal,
+         .message = "a fault of the server; the log knows more about request " + request_.id});
+  }
+
+  // Answers a request that could not be read, and ends the connection.
+  Task<> refuse(Error error) {
+    closing_ = true;
+    if (request_.id.empty()) request_.id = make_request_id();
+    process::log_info("refused a request: {} {}", api::status_of(error.kind), error.message);
+    api::Response response = api::error_response(error);
+    co_await respond(std::move(response));
+  }
+
+  std::string head_text(const api::Response& response) {
+    if (draining_) closing_ = true;
+    std::string text =
+        fmt::format("HTTP/1.1 {} {}\r\nDate: {}\r\nX-Request-Id: {}\r\n", response.status,
+                    reason_phrase(response.status), http_date(), request_.id);
+    if (closing_) {
+      text += "Connection: close\r\n";
+    } else if (head_.version_minor == 0) {
+      text += "Connection: keep-alive\r\n";
+    }
+    for (const api::HeaderField& field : response.headers) {
+      text += fmt::format("{}: {}\r\n", field.name, field.value);
+    }
+    return text;
+  }
+
+  template <size_t Count>
+  Task<bool> send(std::array<asio::const_buffer, Count> buffers) {
+    if (gone_) co_return false;
+    stream_.expires_after(limits_.write_time);
+    auto [error, bytes] = co_await asio::async_write(stream_, buffers, kAwait);
+    stream_.expires_never();
+    if (error) gone_ = true;
+    co_return !gone_;
+  }
+
+  void log_exchange(double ms) const {
+    const int status = gone_ ? 499 : status_;
+    const std::string_view gap = log_detail_.empty() ? "" : ": ";
+    const std::string line = fmt::format("{} {} {} in {:.1f} ms, request {}{}{}", request_.method,
+                                         request_.path, status, ms, request_.id, gap, log_detail_);
+    // Probes and scrapes would drown the rest.
+    const bool quiet = status == 200 && request_.method == "GET";
+    process::log_line(quiet ? process::LogLevel::debug : process::LogLevel::info, line);
+  }
+
+  // ---- is the client still there? ----
+
+  void watch_socket() {
+    if (watching_) return;
+    watching_ = true;
+    stream_.socket().async_wait(asio::ip::tcp::socket::wait_read,
+                                [self = shared_from_this()](error_code error) {
+                                  self->watching_ = false;
+                                  self->look(error);
+                                });
+  }
+
+  // Takes what a pipelining client has sent already: behind it may stand its end.
+  void look(error_code error) {
+    if (!notify_ || gone_) return;
+    if (error) return lose();
+    // Somebody who sends that far ahead is heard again when an answer cannot be written.
+    if (buffer_.size() >= limits_.pipelined_bytes) return;
+    auto space = buffer_.prepare(kReadBytes);
+    const ssize_t bytes =
+        ::recv(stream_.socket().native_handle(), space.data(), space.size(), MSG_DONTWAIT);
+    if (bytes > 0) {
+      buffer_.commit(static_cast<size_t>(bytes));
+    } else if (bytes == 0 || (errno != EAGAIN && errno != EINTR)) {
+      return lose();
+    }
+    watch_socket();
+  }
+
+  void lose() {
+    gone_ = true;
+    tell();
+  }
+
+  void tell() {
+    if (notify_) std::exchange(notify_, nullptr)();
+  }
+
+  // ---- the end ----
+
+  void close_now() {
+    error_code ignored;  // whatever it is, the socket is closed afterwards
+    stream_.socket().close(ignored);
+  }
+
+  Task<> close() {
+    error_code error;
+    if (!gone_) stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, error);
+    const Clock::time_point deadline = Clock::now() + limits_.linger_time;
+    idle_ = true;
+    for (size_t left = 4 * limits_.body_bytes; !gone_ && !error && left > 0;) {
+      buffer_.clear();
+      const bool read = co_await read_some(deadline);
+      if (!read) break;
+      left -= std::min(left, buffer_.size());
+    }
+    close_now();
+  }
+
+  beast::tcp_stream stream_;
+  const Limits& limits_;
+  const api::EntryPoint& entry_;
+  beast::flat_buffer buffer_;  // read, not yet parsed
+  std::optional<beast::http::request_parser<beast::http::string_body>> parser_;
+  Head head_;
+  api::Request request_;
+  Progress progress_ = Progress::unanswered;
+  int status_ = 0;
+  std::string stream_head_;
+  std::string log_detail_;
+  std::function<void()> notify_;
+  bool watching_ = false;
+  bool gone_ = false;     // nothing can be read or written any more
+  bool closing_ = false;  // after this exchange
+  bool draining_ = false;
+  bool idle_ = false;  // no byte of a request is here
+};
+
+}  // namespace
+
+std::shared_ptr<Session> make_session(asio::ip::tcp::socket socket, const Limits& limits,
+                                      const api::EntryPoint& entry) {
+  return std::make_shared<BeastSession>(std::move(socket), limits, entry);
+}
+
+}  // namespace chorus::http

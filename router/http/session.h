@@ -1,0 +1,26 @@
+// One connection, from accept to close. Beast stands behind session.cc alone.
+#pragma once
+
+#include <boost/asio/ip/tcp.hpp>
+#include <memory>
+
+#include "router/api/exchange.h"
+#include "router/api/task.h"
+#include "router/http/limits.h"
+
+namespace chorus::http {
+
+// Lives on its socket's executor; all calls come from there.
+class Session {
+ public:
+  virtual ~Session() = default;
+  virtual api::Task<> run() = 0;  // once; the session must outlive it
+  virtual void drain() = 0;       // closes where idle, else after the answer that is being made
+  virtual void abort() = 0;  // closes now; a waiting entry point is told that the client is gone
+};
+
+// `limits` and `entry` outlive the session.
+std::shared_ptr<Session> make_session(boost::asio::ip::tcp::socket socket, const Limits& limits,
+                                      const api::EntryPoint& entry);
+
+}  // namespace chorus::http
