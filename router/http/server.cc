@@ -154,6 +154,7 @@ struct Server::Parts {
   }
 
   void drain(std::chrono::milliseconds at_most) {
+    if (std::exchange(drained, true)) return;
     // From the first thread, so that a socket accepted before is adopted before.
     asio::post(workers[0]->context(), [this, at_most] {
       error_code ignored;  // the acceptor is closed afterwards in any case
@@ -164,7 +165,6 @@ struct Server::Parts {
       }
     });
     for (auto& worker : workers) worker->join();
-    drained = true;
   }
 
   ServerOptions options;
@@ -185,7 +185,7 @@ Server::Server(ServerOptions options, api::EntryPoint entry)
 }
 
 Server::~Server() {
-  if (!parts_->drained) drain(std::chrono::milliseconds(0));
+  drain(std::chrono::milliseconds(0));
 }
 
 uint16_t Server::port() const {

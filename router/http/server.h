@@ -31,7 +31,8 @@ class Server {
   uint16_t port() const;
 
   // Stops accepting, closes idle connections, lets running exchanges end for `at_most`, then closes
-  // them; returns when all have ended and the threads are joined. Executors stay valid. Once.
+  // them; returns when all have ended and the threads are joined. Executors stay valid.
+  // A second call does nothing.
   void drain(std::chrono::milliseconds at_most);
 
  private:
