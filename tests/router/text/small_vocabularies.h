@@ -74,6 +74,7 @@ inline modelfile::Vocabulary small_sentence_vocabulary() {
   add_token(vocabulary, "bc", TokenKind::normal, -5);
   add_token(vocabulary, "abc", TokenKind::normal, -6);
   add_token(vocabulary, "\u2581\u2581c", TokenKind::normal, -6);
+  add_token(vocabulary, "cba", TokenKind::normal, -7);  // merging never arrives at it
   for (const char* character : {"a", "b", "c", "\u2581"}) {
     add_token(vocabulary, character, TokenKind::normal, -10);
   }

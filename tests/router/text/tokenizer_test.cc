@@ -147,6 +147,16 @@ TEST_CASE("merging by score is that of the plain definition, wherever the text i
   }
 }
 
+TEST_CASE("a token that merging does not arrive at is not made of a piece with its text") {
+  Vocabulary bytes = small_byte_vocabulary();
+  CHECK(encode(bytes, {"aaa", {}}) == ids_of(bytes, {"aa", "a"}));
+  bytes.pre = "llama-bpe";  // ignores merges: there it is
+  CHECK(encode(bytes, {"aaa", {}}) == ids_of(bytes, {"aaa"}));
+  Vocabulary sentence = small_sentence_vocabulary();
+  sentence.add_space_prefix = false;
+  CHECK(encode(sentence, {"cba", {}}) == ids_of(sentence, {"c", "b", "a"}));
+}
+
 TEST_CASE("a hundred thousand equal characters are encoded in one go") {
   Vocabulary vocabulary = small_byte_vocabulary();
   Ids ids = encode(vocabulary, {std::string(100000, 'a'), {}});

@@ -85,6 +85,8 @@ TEST_CASE("the quick check lets only normalised text pass") {
   CHECK(quick_check_nfc("caf\u00e9 \u4e2d\u6587 \uac00"));
   CHECK_FALSE(quick_check_nfc("cafe\u0301"));
   CHECK_FALSE(quick_check_nfc("12345678\u212b"));
+  CHECK(quick_check_nfc("x\u0321\u0316"));
+  CHECK_FALSE(quick_check_nfc("x\u0316\u0321"));  // of lower class, so it goes first
   CHECK_FALSE(quick_check_nfc("x\u0327\u0316\u0327\u0321\u0301\u0316"));
 }
 
