@@ -207,6 +207,7 @@ struct IfStatement : Statement {
 
 struct ForStatement : Statement {
   explicit ForStatement(int at_line) : Statement(StatementKind::loop, at_line) {}
+  int loop_id = -1;  // the name `loop`
   Target target;
   ExprPtr iterable;
   ExprPtr test;  // may be null

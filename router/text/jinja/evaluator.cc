@@ -251,15 +251,11 @@ Engine::Flow Engine::run_for(const ForStatement& node) {
 
 Engine::Flow Engine::run_iterations(const ForStatement& node, const std::shared_ptr<Loop>& loop,
                                     bool& completed) {
-  static const std::string kLoop = "loop";
-  const auto found = std::find(program_.names.begin(), program_.names.end(), kLoop);
-  const int loop_id =
-      found == program_.names.end() ? -1 : static_cast<int>(found - program_.names.begin());
   const int outer_message = message_index_;
   for (Value item; loop->advance(item);) {
     charge(1);
     const NewScope scope(*this);
-    if (loop_id >= 0) scope_->set(loop_id, Value::of(Kind::loop, loop));
+    scope_->set(node.loop_id, Value::of(Kind::loop, loop));
     assign(node.target, item);
     const auto message = message_of_.find(item.object());
     if (item.is(Kind::dict) && message != message_of_.end()) message_index_ = message->second;

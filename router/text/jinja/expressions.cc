@@ -105,10 +105,7 @@ std::optional<Value> python_item(Engine& engine, const Value& object, const Valu
 }  // namespace
 
 Value Engine::attribute(const Value& object, const std::string& name) {
-  if (object.is(Kind::undefined)) {
-    if (dunder(name)) return unsafe(object, name);
-    fail_undefined(object);
-  }
+  if (object.is(Kind::undefined)) fail_undefined(object);
   if (auto found = python_attribute(object, name)) return *found;
   if (object.is(Kind::dict)) {
     if (const Value* found = object.dict().find(std::string_view(name))) return *found;

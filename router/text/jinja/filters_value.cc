@@ -68,7 +68,7 @@ std::optional<int64_t> parse_int(const std::string& bytes, int64_t base) {
     }
   }
   if (base == 0) base = 10;
-  if (base < 2 || base > 36) fail("int() base must be >= 2 and <= 36, or 0");
+  if (base < 2 || base > 36) return std::nullopt;
   const auto digits = without_underscores(text);
   if (!digits || digits->empty() || (*digits)[0] == '-') return std::nullopt;
   const std::string signed_digits = (negative ? "-" : "") + *digits;

@@ -239,14 +239,14 @@ class BraceFormat {
       if (bytes[end] != ':') fail("expected ':' after conversion specifier");
       spec = parse_format_spec(run(slice(text, end + 1, bytes.size()), depth + 1).bytes);
     }
-    return converted(value, conversion, spec, end < bytes.size());
+    return converted(value, conversion, spec, end + 1 < bytes.size());
   }
 
   MarkedText converted(const Value& value, char conversion, const FormatSpec& spec, bool has_spec) {
     if (conversion == 'r') return format_text(repr(value), spec);
     if (conversion == 's') return format_text(engine_.text_of(value), spec);
     if (conversion != '\0') fail("Unknown conversion specifier");
-    const bool plain_boolean = value.is(Kind::boolean) && spec.type == '\0';
+    const bool plain_boolean = value.is(Kind::boolean) && !has_spec;
     if (value.is_number() && !plain_boolean) return plain(format_number(value, spec));
     const bool has_format = value.is(Kind::string) || value.is(Kind::boolean);
     if (!has_format && has_spec && (spec.width > 0 || spec.type != '\0' || spec.precision >= 0)) {

@@ -178,7 +178,9 @@ class Parser {
 
   StatementPtr loop(int line) {
     auto node = std::make_unique<ForStatement>(line);
+    node->loop_id = names_.id("loop");
     node->target = expressions_.target(false, "in");
+    if (assigns(node->target, node->loop_id)) stream_.error("can't assign to the loop variable");
     stream_.expect_name("in");
     node->iterable = expressions_.tuple(false, "recursive");
     if (stream_.skip_name("if")) node->test = expressions_.expression();
@@ -191,6 +193,12 @@ class Parser {
       stream_.next();
     }
     return node;
+  }
+
+  static bool assigns(const Target& target, int id) {
+    return (target.id == id && target.attribute.empty()) ||
+           std::any_of(target.parts.begin(), target.parts.end(),
+                       [&](const Target& part) { return assigns(part, id); });
   }
 
   StatementPtr set(int line) {

@@ -213,7 +213,7 @@ class JsonWriter {
       if (special != std::string_view::npos) {
         text.push_back('\\');
         text.push_back(kLetters[special]);
-      } else if (c < 0x20 || (style_.ensure_ascii && c > 0x7E && c != 0x7F)) {
+      } else if (c < 0x20 || (style_.ensure_ascii && c > 0x7E)) {
         escape(c);
       } else {
         text.append(bytes.substr(begin, at - begin));
