@@ -9,7 +9,7 @@ writes the same bytes each time.
 Two versions on purpose. The general categories are Unicode 16's, as in the Oniguruma that Hugging
 Face's `tokenizers` carries. Its NFC however comes from a library with the data of Unicode 9:
 characters younger than that are left alone by it, so they have no decomposition and no combining
-class here either. tests/reference/tokenizer_ids.py holds these tables against `tokenizers`.
+class here either. tests/reference/unicode_facts.py holds these tables against `tokenizers`.
 """
 import pathlib
 
