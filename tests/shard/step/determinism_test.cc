@@ -50,7 +50,10 @@ std::vector<Output> generate(LocalGroup& group, const std::vector<Wanted>& wante
       group.add_blocks(row, held[i], done[i]);
       step.rows.push_back(std::move(row));
     }
-    if (!waiting) return outputs;
+    if (!waiting) {
+      group.execute(std::move(step));  // the last ones give their seats back
+      return outputs;
+    }
     for (const auto& result : group.execute(std::move(step)).rows) {
       auto& output = outputs[static_cast<size_t>(result.slot)];
       output.push_back(result.sampled);
@@ -97,7 +100,8 @@ std::vector<Wanted> sixteen(const std::vector<GoldenPrompt>& golden) {
 TEST_CASE("a sequence alone, among 15 others, in chunks, on 1 and 2 threads: the same bits") {
   const auto model = modelfile::open_model(cached_model(kSmolLm2));
   const auto wanted = sixteen(read_golden("smollm2"));
-  const GroupOptions one{.threads = 1}, two{.threads = 2};
+  const step::ExecutorLimits limits{.slots = 32, .step_tokens_max = 8192, .context_max = 512};
+  const GroupOptions one{.threads = 1, .limits = limits}, two{.threads = 2, .limits = limits};
 
   std::vector<Output> alone;
   {
@@ -118,6 +122,20 @@ TEST_CASE("a sequence alone, among 15 others, in chunks, on 1 and 2 threads: the
         CHECK(same(outputs[i], alone[i]));
       }
     }
+  }
+}
+
+TEST_CASE("a decoded token's logprobs are those of a prefill of the same tokens") {
+  const auto model = modelfile::open_model(cached_model(kSmolLm2));
+  LocalGroup group(*model, {});
+  auto prompt = read_golden("smollm2")[5].ids;
+  const auto decoded =
+      generate(group, {{.prompt = prompt, .sampling = {.top_logprobs = 5}, .tokens = 40}}).front();
+  for (const auto& token : decoded) {
+    const auto whole =
+        generate(group, {{.prompt = prompt, .sampling = {.top_logprobs = 5}, .tokens = 1}}).front();
+    CHECK(same(whole, {token}));
+    prompt.push_back(token.token);
   }
 }
 
@@ -149,6 +167,7 @@ TEST_CASE("ranks agree on greedy text until the first two candidates are close")
   };
   const Case models[] = {
       {kSmolLm2, "smollm2", {2, 3}}, {kQwen, "qwen2.5", {2, 4}}, {kGemma, "gemma3", {2}}};
+  const step::ExecutorLimits limits{.slots = 32, .step_tokens_max = 8192, .context_max = 512};
   for (const Case& real : models) {
     if (!std::filesystem::exists(cached_model(real.file))) {
       REQUIRE(real.file != kSmolLm2);
@@ -164,11 +183,11 @@ TEST_CASE("ranks agree on greedy text until the first two candidates are close")
     }
     std::vector<Output> expected;
     {
-      LocalGroup group(*model, {.threads = 2});
+      LocalGroup group(*model, {.threads = 2, .limits = limits});
       expected = generate(group, wanted);
     }
     for (int ranks : real.ranks) {
-      LocalGroup group(*model, {.ranks = ranks});
+      LocalGroup group(*model, {.ranks = ranks, .limits = limits});
       const auto outputs = generate(group, wanted);
       double largest = 0;
       for (size_t i = 0; i < outputs.size(); ++i) {
