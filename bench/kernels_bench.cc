@@ -3,7 +3,7 @@
 // rows in operations per second, and attention. Weights are rotated through more memory than the
 // caches hold, as a model's are.
 //
-//   kernels_bench [threads] [scalar|avx2|avx512-vnni] [decode|prefill|attention|step]
+//   kernels_bench [threads] [scalar|avx2|avx512-vnni] [decode|prefill|attention|token|step]
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -37,17 +37,20 @@ constexpr Format kFormats[] = {
     {WeightType::bf16, "bf16", 1, 2},     {WeightType::f32, "f32", 1, 4},
 };
 
-// Best of several runs: what the machine does when nothing else runs.
+// Best of several runs: what the machine does when nothing else runs. `mean`, where wanted, is what
+// it does beside what runs now.
 template <class Job>
-double seconds(Job job, double least_total = 0.4) {
+double seconds(Job job, double least_total = 0.4, double* mean = nullptr) {
   double best = 1e9, total = 0;
-  for (int i = 0; i < 3 || total < least_total; ++i) {
+  int runs = 0;
+  for (; runs < 3 || total < least_total; ++runs) {
     const auto start = Clock::now();
     job();
     const double taken = std::chrono::duration<double>(Clock::now() - start).count();
     best = std::min(best, taken);
     total += taken;
   }
+  if (mean != nullptr) *mean = total / runs;
   return best;
 }
 
@@ -207,6 +210,101 @@ void bench_attention(const CpuOptions& options, const AttentionShape& shape, int
       work / taken, split_taken * 1e6);
 }
 
+// All operations of one step of a model shaped like SmolLM2-135M, with random q4_1 weights: what a
+// token costs, and how the cost splits.
+void bench_token(const CpuOptions& options, int32_t rows, int32_t context) {
+  constexpr int kLayers = 30;
+  constexpr int64_t kHidden = 576, kFfn = 1536, kVocab = 49152;
+  constexpr int kHeads = 9, kKvHeads = 3, kDim = 64;
+  const Format& format = kFormats[0];
+  auto ops = make_cpu_ops(options);
+  const std::vector<float> ones(static_cast<size_t>(kHidden), 1.0f);
+  VectorDescription::Part norm_part;
+  norm_part.data = reinterpret_cast<const std::byte*>(ones.data());
+  norm_part.range = {0, kHidden};
+  const Weight norm = ops->prepare_vector({{norm_part}, 0});
+  const int64_t blocks = context / ops->block_tokens() + 1;
+  auto kv = ops->make_kv({kLayers, kKvHeads, kDim, blocks});
+  auto rope = ops->make_rope({std::vector<float>(kDim / 2, 0.1f)}, context + rows);
+  const View x = ops->allocate(DType::f32, rows, kHidden);
+  const View normed = ops->allocate(DType::f32, rows, kHidden);
+  const View qkv = ops->allocate(DType::f32, rows, (kHeads + 2 * kKvHeads) * kDim);
+  const View mixed = ops->allocate(DType::f32, rows, kHeads * kDim);
+  const View gate_up = ops->allocate(DType::f32, rows, 2 * kFfn);
+  const View gated = ops->allocate(DType::f32, rows, kFfn);
+  const View last = ops->allocate(DType::f32, 1, kHidden);
+  const View logits = ops->allocate(DType::f32, 1, kVocab);
+  const View spans = ops->allocate(DType::i32, 1, 4);
+  const View table = ops->allocate(DType::i32, 1, blocks);
+  const View index = ops->allocate(DType::i32, 1, 1);
+  const View params = ops->allocate(DType::u8, 1, sizeof(SamplingParams));
+  const View results = ops->allocate(DType::u8, 1, sizeof(Sampled));
+  const View last_tokens = ops->allocate(DType::i32, 1, 1);
+  const View start = ops->allocate(DType::f32, rows, kHidden);
+  const View first_rows = ops->allocate(DType::i32, rows, 1);  // row 0 again and again
+  const View zeros = ops->allocate(DType::f32, rows, kHidden);
+  fill(*ops, start);
+  std::vector<int32_t> order;
+  for (int32_t i = 0; i < blocks; ++i) order.push_back(i);
+  ops->upload(table, order.data(), 0, blocks * 4);
+  const Span span{0, rows, 0, context - rows};
+  ops->upload(spans, &span, 0, sizeof span);
+  SamplingParams sampling;
+  ops->upload(params, &sampling, 0, sizeof sampling);
+  QkvArgs split;
+  split.qkv = qkv;
+  split.q_heads = kHeads;
+  split.kv_heads = kKvHeads;
+  split.head_dim = kDim;
+  split.rope = rope.get();
+  split.spans = spans;
+  split.block_table = table;
+  split.kv = kv.get();
+  AttentionArgs mix;
+  mix.out = mixed;
+  mix.qkv = qkv;
+  mix.q_heads = kHeads;
+  mix.kv_heads = kKvHeads;
+  mix.head_dim = kDim;
+  mix.kv_head_of = {0, 0, 0, 1, 1, 1, 2, 2, 2};
+  mix.spans = spans;
+  mix.block_table = table;
+  mix.kv = kv.get();
+  int64_t held = 0;
+  const auto weight = [&](int64_t out, int64_t in) {
+    Weight made = random_weight(*ops, format, out, in);
+    held += made->bytes;
+    return made;
+  };
+  ops->record();
+  ops->gather_rows(x, start, first_rows);
+  for (int layer = 0; layer < kLayers; ++layer) {
+    ops->add_rms_norm(normed, x, zeros, norm, 1e-5f);
+    ops->matmul(qkv, normed, weight(qkv.cols, kHidden), nullptr);
+    split.layer = mix.layer = layer;
+    ops->split_qkv(split);
+    ops->attention(mix);
+    ops->matmul(normed, mixed, weight(kHidden, mixed.cols), nullptr);
+    ops->add_rms_norm(normed, x, normed, norm, 1e-5f);
+    ops->matmul(gate_up, normed, weight(2 * kFfn, kHidden), nullptr);
+    ops->gated_activation(gated, gate_up, Gate::silu);
+    ops->matmul(normed, gated, weight(kHidden, kFfn), nullptr);
+  }
+  ops->gather_rows(last, normed, index);
+  ops->matmul(logits, last, weight(kVocab, kHidden), nullptr);
+  const auto forward = ops->end_record();
+  ops->record();
+  ops->sample({logits, {0, kVocab}, kVocab, params, results, last_tokens});
+  const auto sample = ops->end_record();
+  double mean = 0;
+  const double taken = seconds([&] { ops->run(*forward); }, 1.5, &mean);
+  fmt::print(
+      "token: {} rows at {}: {:.0f} us, {:.0f} tokens/s (mean {:.0f}), weights at {:.1f} GB/s; "
+      "a greedy choice {:.0f} us\n",
+      rows, context, taken * 1e6, rows / taken, rows / mean,
+      static_cast<double>(held) / taken / 1e9, seconds([&] { ops->run(*sample); }, 0.1) * 1e6);
+}
+
 // What an operation costs that has nothing to do: waking and barriers.
 void bench_step(const CpuOptions& options) {
   auto ops = make_cpu_ops(options);
@@ -233,7 +331,8 @@ int main(int argc, char** argv) {
     for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
       if (word == name_of(isa)) options.isa = isa, known = true;
     }
-    if (word == "decode" || word == "prefill" || word == "attention" || word == "step") {
+    if (word == "decode" || word == "prefill" || word == "attention" || word == "step" ||
+        word == "token") {
       only = word, known = true;
     }
     if (!known) options.threads = std::atoi(argv[i]);
@@ -242,6 +341,12 @@ int main(int argc, char** argv) {
   const double ceiling = read_ceiling(options.threads);
   fmt::print("{}; reads {:.1f} GB/s\n", make_cpu_ops(options)->description(), ceiling);
   if (only.empty() || only == "step") bench_step(options);
+  if (only.empty() || only == "token") {
+    bench_token(options, 1, 128);
+    bench_token(options, 1, 2048);
+    bench_token(options, 8, 128);
+    bench_token(options, 512, 512);
+  }
   if (only.empty() || only == "decode") bench_matmul(options, 1, ceiling);
   if (only.empty() || only == "prefill") bench_matmul(options, 512, ceiling);
   if (only.empty() || only == "attention") {

@@ -6,9 +6,15 @@
 
 #include <cassert>
 #include <limits>
+#include <utility>
 
 namespace chorus::kernels {
 namespace {
+
+struct AttentionCall {
+  AttentionArgs args;
+  std::vector<std::vector<int>> queries_of;  // per KV head, its query heads
+};
 
 // Query vectors of one span and KV head. They are numbered row by row, and within a row by the KV
 // head's query heads; a tile is any run of them, so that tiles are full whatever the group's size.
@@ -166,51 +172,68 @@ void run_tile(const AttentionCall& call, const CpuKernels& kernels, std::byte* m
   }
 }
 
-// Calls each(tile) for all tiles of this step, in the same order on every worker. With few rows,
-// tiles are smaller than sharing would want, to keep all workers busy.
-template <class Each>
-void for_each_tile(const AttentionCall& call, int workers, Each each) {
-  const int64_t spans = live_rows(call.args.spans);
+// With few rows, tiles are smaller than sharing would want, to keep all workers busy.
+int64_t tile_size(const AttentionCall& call, int workers) {
   const int64_t rows = live_rows(call.args.qkv);
-  const int64_t size = rows * call.args.kv_heads < int64_t{4} * workers ? 2 : kQueriesMax;
-  for (int64_t i = 0; i < spans; ++i) {
-    const Span& span = *reinterpret_cast<const Span*>(row_of<int32_t>(call.args.spans, i));
-    for (int kv_head = 0; kv_head < call.args.kv_heads; ++kv_head) {
-      const auto group = static_cast<int64_t>(call.queries_of[static_cast<size_t>(kv_head)].size());
-      const int64_t queries = span.count * group;
-      for (int64_t first = 0; first < queries; first += size) {
-        each(Tile{span, kv_head, first, std::min(first + size, queries)});
-      }
+  return rows * call.args.kv_heads < int64_t{4} * workers ? 2 : kQueriesMax;
+}
+
+int64_t tiles_of_head(const AttentionCall& call, const Span& span, int kv_head, int64_t size) {
+  const auto group = static_cast<int64_t>(call.queries_of[static_cast<size_t>(kv_head)].size());
+  return (span.count * group + size - 1) / size;
+}
+
+const Span& span_at(const AttentionCall& call, int64_t i) {
+  return *reinterpret_cast<const Span*>(row_of<int32_t>(call.args.spans, i));
+}
+
+int64_t count_tiles(const AttentionCall& call, int64_t size) {
+  int64_t tiles = 0;
+  for (int64_t i = 0; i < live_rows(call.args.spans); ++i) {
+    for (int head = 0; head < call.args.kv_heads; ++head) {
+      tiles += tiles_of_head(call, span_at(call, i), head, size);
     }
   }
+  return tiles;
+}
+
+Tile find_tile(const AttentionCall& call, int64_t index, int64_t size) {
+  for (int64_t i = 0; i < live_rows(call.args.spans); ++i) {
+    const Span& span = span_at(call, i);
+    for (int head = 0; head < call.args.kv_heads; ++head) {
+      const int64_t tiles = tiles_of_head(call, span, head, size);
+      if (index < tiles) {
+        const auto group = static_cast<int64_t>(call.queries_of[static_cast<size_t>(head)].size());
+        return {span, head, index * size, std::min((index + 1) * size, span.count * group)};
+      }
+      index -= tiles;
+    }
+  }
+  assert(false);
+  return {};
 }
 
 }  // namespace
 
-AttentionCall make_attention_call(const AttentionArgs& args) {
+Phase attention_phase(const AttentionArgs& args, const Backend& backend) {
   AttentionCall call;
   call.args = args;
   call.queries_of.resize(static_cast<size_t>(args.kv_heads));
   assert(args.kv_head_of.size() == static_cast<size_t>(args.q_heads));
   for (int head = 0; head < args.q_heads; ++head) {
-    call.queries_of.at(static_cast<size_t>(args.kv_head_of[static_cast<size_t>(head)]))
-        .push_back(head);
+    const int kv_head = args.kv_head_of[static_cast<size_t>(head)];
+    assert(kv_head >= 0 && kv_head < args.kv_heads);
+    call.queries_of[static_cast<size_t>(kv_head)].push_back(head);
   }
-  return call;
-}
-
-void plan_attention(const AttentionCall& call, Scratch& scratch) {
-  scratch.want_own(buffer_bytes(call.args));
-}
-
-void run_attention(const AttentionCall& call, const Backend& backend, int worker) {
-  std::byte* memory = backend.scratch.own(worker);
-  int64_t mine = backend.workers.next_chunk();
-  int64_t index = 0;
-  for_each_tile(call, backend.workers.count(), [&](const Tile& tile) {
-    if (index++ != mine) return;
-    run_tile(call, backend.kernels, memory, tile);
-    mine = backend.workers.next_chunk();
+  backend.scratch.want_own(buffer_bytes(args));
+  const auto shared = std::make_shared<const AttentionCall>(std::move(call));
+  const int workers = backend.workers.count();
+  const auto cut = [shared, workers] {
+    return Cut{count_tiles(*shared, tile_size(*shared, workers)), 1};
+  };
+  return cut_phase(cut, [shared, workers, &backend](int64_t i, int worker) {
+    run_tile(*shared, backend.kernels, backend.scratch.own(worker),
+             find_tile(*shared, i, tile_size(*shared, workers)));
   });
 }
 

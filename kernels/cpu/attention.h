@@ -22,15 +22,9 @@ class RopeTables final : public Rope {
   std::vector<float> cosines_, sines_;  // [positions][half]
 };
 
-void run_split_qkv(const QkvArgs& args, const Backend& backend);
+Phase split_qkv_phase(const QkvArgs& args, const Backend& backend);
 
-struct AttentionCall {
-  AttentionArgs args;
-  std::vector<std::vector<int>> queries_of;  // per KV head, its query heads
-};
-
-AttentionCall make_attention_call(const AttentionArgs& args);
-void plan_attention(const AttentionCall& call, Scratch& scratch);
-void run_attention(const AttentionCall& call, const Backend& backend, int worker);
+// Asks for the scratch it needs.
+Phase attention_phase(const AttentionArgs& args, const Backend& backend);
 
 }  // namespace chorus::kernels

@@ -1,9 +1,7 @@
 // What the operations of the CPU backend share while they run: the table of inner loops, the
-// workers, and scratch memory. Operations are plain functions (matmul.h, attention.h, rows.h); the
-// class behind `Ops` (cpu_ops.cc) only records calls of them.
-//
-// Each operation is called by all workers together and meets nobody at its end: the caller puts a
-// barrier between operations.
+// workers, and scratch memory. An operation is a function that gives the phases of work it consists
+// of (matmul.h, attention.h, rows.h, sample.h); the class behind `Ops` (cpu_ops.cc) records them.
+// Row counts are read when a phase opens, since they change from step to step.
 #pragma once
 
 #include <algorithm>
@@ -21,20 +19,27 @@ namespace chorus::kernels {
 // Memory that operations use one after the other. Grown while recording, never while running.
 class Scratch {
  public:
-  explicit Scratch(int workers) : own_(static_cast<size_t>(workers)) {}
+  explicit Scratch(int workers)
+      : own_(static_cast<size_t>(workers)), stamps_(static_cast<size_t>(workers)) {}
   void want_shared(int64_t bytes) { grow(shared_, bytes); }
   void want_own(int64_t bytes) {
     for (Memory& memory : own_) grow(memory, bytes);
   }
   std::byte* shared() const { return shared_.data(); }
   std::byte* own(int worker) const { return own_[static_cast<size_t>(worker)].data(); }
+  // The phase that a worker's own memory was last filled in, to be kept by whoever reuses it.
+  uint64_t& stamp(int worker) { return stamps_[static_cast<size_t>(worker)].phase; }
 
  private:
   static void grow(Memory& memory, int64_t bytes) {
     if (memory.bytes() < bytes) memory = Memory(bytes);
   }
   Memory shared_;
+  struct alignas(64) Stamp {
+    uint64_t phase = 0;
+  };
   std::vector<Memory> own_;
+  std::vector<Stamp> stamps_;
 };
 
 struct Backend {
@@ -54,12 +59,35 @@ T* row_of(const View& view, int64_t row) {
   return static_cast<T*>(view.data) + row * view.cols;
 }
 
-// Calls each(i) for every i in [0, count), in chunks of `chunk` taken by whichever worker is free.
+// `count` items of work in chunks of `size`.
+struct Cut {
+  int64_t count = 0;
+  int64_t size = 1;
+};
+
+// A phase that calls each(i, worker) for every item i. cut() gives the same for a whole phase.
+template <class MakeCut, class Each>
+Phase cut_phase(MakeCut cut, Each each) {
+  Phase phase;
+  phase.chunks = [cut]() -> int64_t {
+    const Cut now = cut();
+    return (now.count + now.size - 1) / now.size;
+  };
+  phase.run = [cut, each](int64_t chunk, int worker) {
+    const Cut now = cut();
+    const int64_t end = std::min((chunk + 1) * now.size, now.count);
+    for (int64_t i = chunk * now.size; i < end; ++i) each(i, worker);
+  };
+  return phase;
+}
+
+// A phase that every worker is part of, each with a place of its own: for what meets at barriers.
 template <class Each>
-void share(Workers& workers, int64_t count, int64_t chunk, Each each) {
-  for (int64_t i = workers.next_chunk() * chunk; i < count; i = workers.next_chunk() * chunk) {
-    for (int64_t j = i; j < std::min(i + chunk, count); ++j) each(j);
-  }
+Phase gang_phase(const Backend& backend, Each each) {
+  Phase phase;
+  phase.chunks = [count = backend.workers.count()]() -> int64_t { return count; };
+  phase.run = [each](int64_t chunk, int) { each(static_cast<int>(chunk)); };
+  return phase;
 }
 
 }  // namespace chorus::kernels

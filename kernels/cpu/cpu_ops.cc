@@ -1,8 +1,7 @@
-// The CPU backend: records calls of the operations and runs the list on the workers, which are
-// woken once for a whole list and meet at a barrier after each operation.
+// The CPU backend: records the operations' phases and runs the list on the workers, which are woken
+// once for a whole list.
 #include <cassert>
 #include <cstring>
-#include <functional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -14,18 +13,16 @@
 #include "kernels/cpu/memory.h"
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/sample.h"
 #include "kernels/cpu/workers.h"
-#include "kernels/host_sampler.h"
 #include "kernels/ops.h"
 
 namespace chorus::kernels {
 namespace {
 
-using Operation = std::function<void(int worker)>;
-
 class CpuProgram final : public Program {
  public:
-  std::vector<Operation> operations;
+  Phases phases;
 };
 
 const CpuKernels& kernels_of(Isa isa) {
@@ -116,69 +113,53 @@ class CpuOps final : public Ops {
   }
   void run(const Program& program) override {
     assert(recording_ == nullptr);
-    const auto& operations = static_cast<const CpuProgram&>(program).operations;
-    workers_.run([&](int worker) {
-      for (const Operation& operation : operations) {
-        operation(worker);
-        workers_.barrier();
-      }
-    });
+    workers_.run(static_cast<const CpuProgram&>(program).phases);
   }
 
   void embed(View out, Weight table, View tokens, View slots, View last_tokens,
              float scale) override {
     EmbedCall call{out, as<TableWeight>(table), tokens, slots, last_tokens, scale};
-    add([this, call](int) { run_embed(call, backend_); });
+    add({embed_phase(call, backend_)});
   }
   void rms_norm(View out, View x, Weight weight, float eps) override {
     NormCall call{out, View{}, x, as<VectorWeight>(weight), eps};
-    add([this, call](int) { run_norm(call, backend_); });
+    add({norm_phase(call, backend_)});
   }
   void add_rms_norm(View out, View residual, View x, Weight weight, float eps) override {
     NormCall call{out, residual, x, as<VectorWeight>(weight), eps};
-    add([this, call](int) { run_norm(call, backend_); });
+    add({norm_phase(call, backend_)});
   }
   void matmul(View out, View x, Weight weight, Weight bias) override {
     MatmulCall call{out, x, as<MatrixWeight>(weight), as<VectorWeight>(bias)};
     assert(x.cols == weight->cols && out.cols == weight->rows);
-    plan_matmul(call, scratch_);
-    add([this, call](int worker) { run_matmul(call, backend_, worker); });
+    add(matmul_phases(call, backend_));
   }
   void gated_activation(View out, View gate_up, Gate gate) override {
     assert(gate_up.cols == 2 * out.cols);
-    add([=, this](int) { run_gate(out, gate_up, gate, backend_); });
+    add({gate_phase(out, gate_up, gate, backend_)});
   }
-  void split_qkv(const QkvArgs& args) override {
-    add([this, args](int) { run_split_qkv(args, backend_); });
-  }
-  void attention(const AttentionArgs& args) override {
-    const AttentionCall call = make_attention_call(args);
-    plan_attention(call, scratch_);
-    add([this, call](int worker) { run_attention(call, backend_, worker); });
-  }
+  void split_qkv(const QkvArgs& args) override { add({split_qkv_phase(args, backend_)}); }
+  void attention(const AttentionArgs& args) override { add({attention_phase(args, backend_)}); }
   void gather_rows(View out, View x, View index) override {
-    add([=, this](int) { run_gather(out, x, index, backend_); });
+    add({gather_phase(out, x, index, backend_)});
   }
   void all_reduce(View x) override {
     if (backend_.collective == nullptr) return;
-    add([this, x](int worker) {
-      backend_.collective->all_reduce(static_cast<float*>(x.data), live_rows(x) * x.cols, worker,
+    add({gang_phase(backend_, [this, x](int place) {
+      backend_.collective->all_reduce(static_cast<float*>(x.data), live_rows(x) * x.cols, place,
                                       workers_);
-    });
+    })});
   }
-  void sample(const SampleArgs& args) override {
-    const auto sampler = std::make_shared<HostSampler>(args, backend_.collective);
-    add([this, sampler](int worker) { sampler->run(worker, workers_); });
-  }
+  void sample(const SampleArgs& args) override { add({sample_phase(args, backend_)}); }
 
  private:
   static Collective* group_of(const CpuOptions& options) {
     const bool alone = options.collective == nullptr || options.collective->ranks() == 1;
     return alone ? nullptr : options.collective;
   }
-  void add(Operation operation) {
+  void add(const Phases& phases) {
     assert(recording_ != nullptr);
-    recording_->operations.push_back(std::move(operation));
+    recording_->phases.insert(recording_->phases.end(), phases.begin(), phases.end());
   }
 
   const Isa isa_;

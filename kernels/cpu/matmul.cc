@@ -1,5 +1,5 @@
 // Two phases. First the activations are put into tiles of 8 rows, quantised where the weights are;
-// a single row is quantised by every worker for itself, which is cheaper than a barrier. Then the
+// a single row is quantised by every worker for itself, which is cheaper than a phase. Then the
 // groups of weight rows are taken in chunks. Up to 8 rows the product runs straight on the packed
 // weights: it is bound by reading them. With more rows, a few groups are unpacked into a panel that
 // stays in the second-level cache, and every tile goes over it.
@@ -81,27 +81,33 @@ void make_tile(const MatmulCall& call, const CpuKernels& kernels, std::byte* bas
   }
 }
 
-// Returns where the tiles lie; all of them, complete, for this worker.
-std::byte* make_tiles(const MatmulCall& call, const Backend& backend, int worker) {
-  const MatrixWeight& weight = *call.weight;
-  const int64_t rows = live_rows(call.x);
-  if (rows == 1) {
-    make_tile(call, backend.kernels, backend.scratch.own(worker), 0, {0, weight.blocks});
-    return backend.scratch.own(worker);
-  }
-  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
-  const int64_t pieces =
-      std::max<int64_t>(1, (weight.blocks + kQuantiseBlocks - 1) / kQuantiseBlocks);
-  const int64_t tile_bytes = layout_of(weight, kTileRows).bytes;
-  std::byte* base = backend.scratch.shared();
-  share(backend.workers, tiles * pieces, 1, [&](int64_t i) {
+// The first phase, for more than one row: all tiles, a stretch of blocks at a time.
+Phase tile_phase(const MatmulCall& call, const Backend& backend) {
+  const int64_t blocks = call.weight->blocks;
+  const int64_t pieces = std::max<int64_t>(1, (blocks + kQuantiseBlocks - 1) / kQuantiseBlocks);
+  const int64_t tile_bytes = layout_of(*call.weight, kTileRows).bytes;
+  const auto cut = [x = call.x, pieces] {
+    const int64_t rows = live_rows(x);
+    return Cut{rows <= 1 ? 0 : (rows + kTileRows - 1) / kTileRows * pieces, 1};
+  };
+  return cut_phase(cut, [=, &backend](int64_t i, int) {
     const int64_t tile = i / pieces;
     const int64_t begin = i % pieces * kQuantiseBlocks;
-    make_tile(call, backend.kernels, base + tile * tile_bytes, tile,
-              {begin, std::min(begin + kQuantiseBlocks, weight.blocks)});
+    make_tile(call, backend.kernels, backend.scratch.shared() + tile * tile_bytes, tile,
+              {begin, std::min(begin + kQuantiseBlocks, blocks)});
   });
-  backend.workers.barrier();
-  return base;
+}
+
+// Where the tiles lie for this worker in the second phase.
+const std::byte* find_tiles(const MatmulCall& call, const Backend& backend, int worker) {
+  if (live_rows(call.x) > 1) return backend.scratch.shared();
+  std::byte* own = backend.scratch.own(worker);
+  const uint64_t phase = backend.workers.phase_number();
+  if (backend.scratch.stamp(worker) != phase) {
+    make_tile(call, backend.kernels, own, 0, {0, call.weight->blocks});
+    backend.scratch.stamp(worker) = phase;
+  }
+  return own;
 }
 
 struct PanelFormat {
@@ -131,12 +137,17 @@ bool uses_panels(const CpuKernels& kernels, const PackedSegment& segment, int64_
   return rows > kTileRows && kernels.unpack[static_cast<int>(segment.kind)] != nullptr;
 }
 
+int64_t group_count(const MatmulCall& call) {
+  int64_t groups = 0;
+  for (const PackedSegment& segment : call.weight->segments) groups += segment.groups;
+  return groups;
+}
+
 // How many groups a worker takes at a time.
 int64_t chunk_groups(const MatmulCall& call, const Backend& backend, int64_t rows) {
-  int64_t groups = 0;
+  const int64_t groups = group_count(call);
   int64_t most = rows > kTileRows ? 8 : 64;
   for (const PackedSegment& segment : call.weight->segments) {
-    groups += segment.groups;
     if (uses_panels(backend.kernels, segment, rows)) {
       most = std::min(most, kPanelBytesMax / panel_bytes(segment));
     }
@@ -202,9 +213,7 @@ void run_piece(const MatmulCall& call, const Backend& backend, int worker, const
   run_tiles(call, backend, args, format.kind, piece, tiles);
 }
 
-}  // namespace
-
-void plan_matmul(const MatmulCall& call, Scratch& scratch) {
+void plan_scratch(const MatmulCall& call, Scratch& scratch) {
   const int64_t tiles = (call.x.rows + kTileRows - 1) / kTileRows;
   scratch.want_shared(tiles * layout_of(*call.weight, kTileRows).bytes);
   int64_t own = layout_of(*call.weight, 1).bytes;
@@ -214,25 +223,37 @@ void plan_matmul(const MatmulCall& call, Scratch& scratch) {
   scratch.want_own(own);
 }
 
-void run_matmul(const MatmulCall& call, const Backend& backend, int worker) {
-  const int64_t rows = live_rows(call.x);
-  if (rows == 0) return;
-  const std::byte* tiles = make_tiles(call, backend, worker);
-  const std::vector<PackedSegment>& segments = call.weight->segments;
-  int64_t groups = 0;
-  for (const PackedSegment& segment : segments) groups += segment.groups;
-  const int64_t chunk = chunk_groups(call, backend, rows);
-  for (int64_t first = backend.workers.next_chunk() * chunk; first < groups;
-       first = backend.workers.next_chunk() * chunk) {
-    const int64_t last = std::min(first + chunk, groups);
-    int64_t begin = 0;
-    for (const PackedSegment& segment : segments) {
-      const int64_t from = std::max(first, begin) - begin;
-      const int64_t to = std::min(last - begin, segment.groups);
-      if (from < to) run_piece(call, backend, worker, {segment, from, to - from}, tiles);
-      begin += segment.groups;
-    }
+// The groups `range` of all segments counted through.
+void run_groups(const MatmulCall& call, const Backend& backend, int worker, Range range) {
+  const std::byte* tiles = find_tiles(call, backend, worker);
+  int64_t begin = 0;
+  for (const PackedSegment& segment : call.weight->segments) {
+    const int64_t from = std::max(range.begin, begin) - begin;
+    const int64_t to = std::min(range.end - begin, segment.groups);
+    if (from < to) run_piece(call, backend, worker, {segment, from, to - from}, tiles);
+    begin += segment.groups;
   }
+}
+
+}  // namespace
+
+Phases matmul_phases(const MatmulCall& call, const Backend& backend) {
+  plan_scratch(call, backend.scratch);
+  const auto cut = [call, &backend] {
+    const int64_t rows = live_rows(call.x);
+    return Cut{rows == 0 ? 0 : group_count(call), chunk_groups(call, backend, rows)};
+  };
+  Phase product;
+  product.chunks = [cut] {
+    const Cut now = cut();
+    return (now.count + now.size - 1) / now.size;
+  };
+  product.run = [cut, call, &backend](int64_t chunk, int worker) {
+    const Cut now = cut();
+    const int64_t first = chunk * now.size;
+    run_groups(call, backend, worker, {first, std::min(first + now.size, now.count)});
+  };
+  return {tile_phase(call, backend), product};
 }
 
 }  // namespace chorus::kernels

@@ -13,7 +13,7 @@ struct MatmulCall {
   std::shared_ptr<const VectorWeight> bias;  // or null
 };
 
-void plan_matmul(const MatmulCall& call, Scratch& scratch);  // asks for the scratch it needs
-void run_matmul(const MatmulCall& call, const Backend& backend, int worker);
+// Asks for the scratch it needs.
+Phases matmul_phases(const MatmulCall& call, const Backend& backend);
 
 }  // namespace chorus::kernels

@@ -297,14 +297,14 @@ std::shared_ptr<const MatrixWeight> pack_matrix(const WeightDescription& descrip
     weight->segments[i].data = reinterpret_cast<uint8_t*>(weight->memory.data()) + offsets[i];
     groups += weight->segments[i].groups;
   }
-  workers.run([&](int) {
-    for (int64_t chunk = workers.next_chunk(); chunk < groups; chunk = workers.next_chunk()) {
-      int64_t group = chunk;
-      size_t i = 0;
-      while (group >= weight->segments[i].groups) group -= weight->segments[i++].groups;
-      pack_group(sources[i], weight->segments[i], group);
-    }
-  });
+  Phase packing;
+  packing.chunks = [groups] { return groups; };
+  packing.run = [&](int64_t group, int) {
+    size_t i = 0;
+    while (group >= weight->segments[i].groups) group -= weight->segments[i++].groups;
+    pack_group(sources[i], weight->segments[i], group);
+  };
+  workers.run({packing});
   return weight;
 }
 

@@ -8,68 +8,73 @@
 namespace chorus::kernels {
 namespace {
 
-// Rows taken at a time: one where there are few, so that every worker has some.
-int64_t chunk_rows(int64_t rows, const Backend& backend) {
-  return std::clamp<int64_t>(rows / (backend.workers.count() * int64_t{4}), 1, 16);
+// Rows in chunks: of one where there are few, so that every worker has some.
+Cut cut_rows(const View& view, const Backend& backend) {
+  const int64_t rows = live_rows(view);
+  return {rows, std::clamp<int64_t>(rows / (backend.workers.count() * int64_t{4}), 1, 16)};
+}
+
+constexpr int64_t kGateCols = 1024;  // of a row, at a time
+
+void embed_row(const EmbedCall& call, const Backend& backend, int64_t row) {
+  const WeightPart& part = call.table->part;
+  int32_t token = row_of<int32_t>(call.tokens, row)[0];
+  if (token < 0) {
+    token = row_of<int32_t>(call.last_tokens, row_of<int32_t>(call.slots, row)[0])[0];
+  }
+  assert(token >= 0 && token < part.rows.size());
+  const int64_t stored = stored_row(part.rows.begin + token, part.order, part.head_dim);
+  float* out = row_of<float>(call.out, row);
+  dequantize_row(part.type, part.data + stored * row_bytes(part.type, part.source_cols),
+                 part.cols.begin, part.cols.end, out);
+  if (call.scale != 1) backend.kernels.scale(out, out, call.scale, call.out.cols);
 }
 
 }  // namespace
 
-void run_embed(const EmbedCall& call, const Backend& backend) {
-  const WeightPart& part = call.table->part;
-  const int64_t stride = row_bytes(part.type, part.source_cols);
-  const int64_t rows = live_rows(call.out);
-  share(backend.workers, rows, chunk_rows(rows, backend), [&](int64_t row) {
-    int32_t token = row_of<int32_t>(call.tokens, row)[0];
-    if (token < 0) {
-      token = row_of<int32_t>(call.last_tokens, row_of<int32_t>(call.slots, row)[0])[0];
-    }
-    assert(token >= 0 && token < part.rows.size());
-    const int64_t stored = stored_row(part.rows.begin + token, part.order, part.head_dim);
-    float* out = row_of<float>(call.out, row);
-    dequantize_row(part.type, part.data + stored * stride, part.cols.begin, part.cols.end, out);
-    if (call.scale != 1) backend.kernels.scale(out, out, call.scale, call.out.cols);
-  });
+Phase embed_phase(const EmbedCall& call, const Backend& backend) {
+  return cut_phase([&backend, out = call.out] { return cut_rows(out, backend); },
+                   [&backend, call](int64_t row, int) { embed_row(call, backend, row); });
 }
 
-void run_norm(const NormCall& call, const Backend& backend) {
-  const int64_t rows = live_rows(call.x);
-  const float* weight = call.weight->values.data();
-  share(backend.workers, rows, chunk_rows(rows, backend), [&](int64_t row) {
+Phase norm_phase(const NormCall& call, const Backend& backend) {
+  const auto norm_row = [&backend, call](int64_t row, int) {
     const float* x = row_of<float>(call.x, row);
     if (call.residual.data != nullptr) {
       float* residual = row_of<float>(call.residual, row);
       backend.kernels.add(residual, x, call.x.cols);
       x = residual;
     }
-    backend.kernels.rms_norm(row_of<float>(call.out, row), x, weight, call.x.cols, call.eps);
-  });
+    backend.kernels.rms_norm(row_of<float>(call.out, row), x, call.weight->values.data(),
+                             call.x.cols, call.eps);
+  };
+  return cut_phase([&backend, x = call.x] { return cut_rows(x, backend); }, norm_row);
 }
 
-void run_gate(const View& out, const View& gate_up, Gate gate, const Backend& backend) {
-  const int64_t rows = live_rows(gate_up);
+Phase gate_phase(const View& out, const View& gate_up, Gate gate, const Backend& backend) {
   const auto loop = gate == Gate::silu ? backend.kernels.silu_gate : backend.kernels.gelu_gate;
-  // Columns are cut as well: a single row is worth the second worker.
-  const int64_t pieces = rows >= 4 * backend.workers.count() ? 1 : (out.cols + 1023) / 1024;
-  share(backend.workers, rows * pieces, 1, [&](int64_t i) {
-    const int64_t row = i / pieces;
-    const int64_t begin = i % pieces * (out.cols / pieces / 16 * 16);
-    const int64_t next = begin + out.cols / pieces / 16 * 16;
-    const int64_t end = i % pieces + 1 == pieces ? out.cols : next;
-    const float* x = row_of<float>(gate_up, row) + begin;
-    loop(row_of<float>(out, row) + begin, x, x + out.cols, end - begin);
+  const int64_t pieces = (out.cols + kGateCols - 1) / kGateCols;
+  const auto cut = [&backend, gate_up, pieces] {
+    const Cut rows = cut_rows(gate_up, backend);
+    return Cut{rows.count * pieces, rows.size};
+  };
+  return cut_phase(cut, [=](int64_t i, int) {
+    const int64_t begin = i % pieces * kGateCols;
+    const float* x = row_of<float>(gate_up, i / pieces) + begin;
+    loop(row_of<float>(out, i / pieces) + begin, x, x + out.cols,
+         std::min(kGateCols, out.cols - begin));
   });
 }
 
-void run_gather(const View& out, const View& x, const View& index, const Backend& backend) {
-  const int64_t rows = live_rows(index);
+Phase gather_phase(const View& out, const View& x, const View& index, const Backend& backend) {
   const int64_t bytes = x.cols * bytes_of(x.type);
-  share(backend.workers, rows, chunk_rows(rows, backend), [&](int64_t row) {
-    const int32_t from = row_of<int32_t>(index, row)[0];
-    assert(from >= 0 && from < x.rows);
-    std::memcpy(static_cast<std::byte*>(out.data) + row * bytes,
-                static_cast<const std::byte*>(x.data) + from * bytes, bytes);
-  });
+  return cut_phase([&backend, index] { return cut_rows(index, backend); },
+                   [=](int64_t row, int) {
+                     const int32_t from = row_of<int32_t>(index, row)[0];
+                     assert(from >= 0 && from < x.rows);
+                     std::memcpy(static_cast<std::byte*>(out.data) + row * bytes,
+                                 static_cast<const std::byte*>(x.data) + from * bytes, bytes);
+                   });
 }
 
 }  // namespace chorus::kernels

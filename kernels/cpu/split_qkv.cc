@@ -61,12 +61,14 @@ RopeTables::RopeTables(const RopeDescription& description, int64_t positions_max
   }
 }
 
-void run_split_qkv(const QkvArgs& args, const Backend& backend) {
-  const int64_t spans = live_rows(args.spans);
-  const int64_t rows = live_rows(args.qkv);
-  const int64_t chunk =
-      std::clamp<int64_t>(rows / (backend.workers.count() * int64_t{4}), 1, kLaneRows);
-  share(backend.workers, rows, chunk, [&](int64_t row) {
+Phase split_qkv_phase(const QkvArgs& args, const Backend& backend) {
+  const auto cut = [&backend, qkv = args.qkv] {
+    const int64_t rows = live_rows(qkv);
+    return Cut{rows,
+               std::clamp<int64_t>(rows / (backend.workers.count() * int64_t{4}), 1, kLaneRows)};
+  };
+  return cut_phase(cut, [&backend, args](int64_t row, int) {
+    const int64_t spans = live_rows(args.spans);
     for (int64_t i = 0; i < spans; ++i) {
       const Span& span = *reinterpret_cast<const Span*>(row_of<int32_t>(args.spans, i));
       if (row < span.row || row >= span.row + span.count) continue;

@@ -1,9 +1,11 @@
-// The threads of one CPU backend. The calling thread is worker 0; the others sleep between jobs.
+// The threads of one CPU backend. The calling thread is worker 0; the others sleep between runs.
 //
-// A job runs on every worker at once. Inside it, work is taken in chunks from a shared counter
-// (next_chunk), never cut beforehand: on a machine where another program takes part of a core, the
-// worker on the free core does most of it. Waiters spin for some microseconds, then sleep, so that
-// the core of a waiting worker goes to the one that is waited for.
+// A run is a list of phases, each cut into chunks. Workers take chunks from one shared ticket, and
+// whoever finishes a phase's last chunk opens the next phase. So nobody ever waits for a worker,
+// only for a chunk that somebody holds: a worker that the system has put aside (another program
+// took its core), or that has not woken up yet, is simply not there, and the others do its share.
+// Who finds no chunk spins for some microseconds, then sleeps, so that its core is free for the
+// one who holds the last chunk.
 #pragma once
 
 #include <atomic>
@@ -18,6 +20,12 @@
 
 namespace chorus::kernels {
 
+struct Phase {
+  std::function<int64_t()> chunks;  // asked once, when the phase opens; 0: it is skipped
+  std::function<void(int64_t chunk, int worker)> run;
+};
+using Phases = std::vector<Phase>;
+
 class Workers final : public Collective::Workers {
  public:
   explicit Workers(int count);
@@ -27,35 +35,51 @@ class Workers final : public Collective::Workers {
 
   int count() const override { return count_; }
 
-  // Within a job, called by every worker: returns when all have called. Restarts next_chunk.
+  // Within a phase of count() chunks that all call it: every worker then holds one of them.
   void barrier() override;
 
-  // Within a job: the next number from 0 on that no worker has taken since the last barrier.
-  int64_t next_chunk() { return next_chunk_.fetch_add(1, std::memory_order_relaxed); }
+  // Within a chunk: a number that no other phase of any run has.
+  uint64_t phase_number() const { return ticket_.load(std::memory_order_relaxed) >> kChunkBits; }
 
-  // Runs job(worker) on every worker and returns when all are done; from one thread only. An
-  // exception in one worker ends the job on all (at their next barrier) and is thrown from here,
-  // and from every later call: the workers' state is not to be relied on any more.
-  void run(const std::function<void(int worker)>& job);
+  // Runs the phases in order; from one thread only. An exception in a chunk ends the run and is
+  // thrown from here, when no worker is in a chunk any more, and from every later run: what the
+  // phases worked on is not to be relied on.
+  void run(const Phases& phases);
 
  private:
+  // The ticket: the phase's number above, below it kNoChunk + chunks not yet taken. Taking
+  // subtracts one; workers who find none take the lower part below kNoChunk, a few times each.
+  static constexpr int kChunkBits = 24;
+  static constexpr uint64_t kNoChunk = 1 << 16;
+
+  // One cache line each, so that nobody's flag disturbs another's.
+  struct alignas(64) Busy {
+    std::atomic<bool> value = false;
+  };
+
   void work(int worker);
-  void perform(int worker);
+  bool run_chunk(int worker);
+  void open_next();
+  void publish(int64_t chunks);
   void fail(std::exception_ptr error);
 
   const int count_;
-  const std::function<void(int)>* job_ = nullptr;
-  std::atomic<bool> stopping_ = false;
-  std::atomic<bool> failed_ = false;
+  std::atomic<bool> stopping_ = false, failed_ = false, finished_ = true;
   std::mutex error_mutex_;
   std::exception_ptr error_;
+  std::vector<Busy> busy_;
+
+  // Written by whoever opens a phase, read by holders of one of its chunks.
+  const Phases* phases_ = nullptr;
+  size_t phase_idx_ = 0;
+  int64_t chunks_ = 0;
 
   // Each on a cache line of its own: all are written by one worker while others read.
-  alignas(64) std::atomic<uint32_t> started_ = 0;  // number of the job
-  alignas(64) std::atomic<int32_t> arrived_ = 0;
-  alignas(64) std::atomic<uint32_t> phase_ = 0;  // number of the barrier
-  alignas(64) std::atomic<int32_t> busy_ = 0;    // workers other than 0 still in the job
-  alignas(64) std::atomic<int64_t> next_chunk_ = 0;
+  alignas(64) std::atomic<uint64_t> ticket_ = kNoChunk;
+  alignas(64) std::atomic<int64_t> done_ = 0;       // chunks of the phase
+  alignas(64) std::atomic<uint32_t> opened_ = 0;    // the ticket's phase number, to sleep on
+  alignas(64) std::atomic<int32_t> arrived_ = 0;    // at the barrier
+  alignas(64) std::atomic<uint32_t> barriers_ = 0;  // passed
   std::vector<std::thread> threads_;
 };
 

@@ -147,8 +147,7 @@ struct Setup {
     std::vector<float> out(static_cast<size_t>(rows * call.weight->rows), NAN);
     call.x = {x.data(), DType::f32, rows, call.weight->cols};
     call.out = {out.data(), DType::f32, rows, call.weight->rows};
-    plan_matmul(call, scratch);
-    workers.run([&](int worker) { run_matmul(call, backend, worker); });
+    workers.run(matmul_phases(call, backend));
     return out;
   }
 };

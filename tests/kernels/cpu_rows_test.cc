@@ -144,25 +144,58 @@ TEST_CASE("rotation agrees among instruction sets and with f64") {
   }
 }
 
-TEST_CASE("workers meet, share chunks once each, and pass on what a job throws") {
+TEST_CASE("every chunk of a phase is run once, after all of the phase before") {
   Workers workers(3);
-  for (int repeat = 0; repeat < 200; ++repeat) {
-    std::vector<int> taken(50), taken_later(7);
-    workers.run([&](int) {
-      share(workers, 50, 3, [&](int64_t i) { ++taken[i]; });
-      workers.barrier();
-      share(workers, 7, 1, [&](int64_t i) { taken_later[i] += taken[i * 7]; });
-    });
-    CHECK(taken == std::vector<int>(50, 1));
-    CHECK(taken_later == std::vector<int>(7, 1));
+  for (int repeat = 0; repeat < 300; ++repeat) {
+    std::vector<int> first(50), second(7);
+    const Phase one = cut_phase(
+        [] {
+          return Cut{50, 3};
+        },
+        [&](int64_t i, int) { ++first[static_cast<size_t>(i)]; });
+    const Phase none = cut_phase([] { return Cut{0, 1}; }, [&](int64_t, int) { ++first[0]; });
+    const Phase two = cut_phase(
+        [] {
+          return Cut{7, 1};
+        },
+        [&](int64_t i, int) {
+          for (size_t j = 0; j < 7; ++j) second[static_cast<size_t>(i)] += first[7 * j];
+        });
+    workers.run({one, none, two, none});
+    CHECK(first == std::vector<int>(50, 1));
+    CHECK(second == std::vector<int>(7, 7));
+    workers.run({});
   }
-  const auto failing = [&](int worker) {
+}
+
+TEST_CASE("all workers meet in a phase of their number") {
+  Workers workers(3);
+  std::vector<int> before(3), seen(3);
+  Phase gang;
+  gang.chunks = [] { return 3; };
+  gang.run = [&](int64_t place, int) {
+    before[static_cast<size_t>(place)] += 1;
     workers.barrier();
-    if (worker == 2) throw std::runtime_error("a peer is gone");
+    seen[static_cast<size_t>(place)] = before[0] + before[1] + before[2];
     workers.barrier();
   };
-  CHECK_THROWS_WITH(workers.run(failing), "a peer is gone");
-  CHECK_THROWS_WITH(workers.run([](int) {}), "a peer is gone");
+  for (int repeat = 1; repeat <= 200; ++repeat) {
+    workers.run({gang});
+    CHECK(seen == std::vector<int>(3, 3 * repeat));
+  }
+}
+
+TEST_CASE("what a chunk throws ends the run on all workers and every later run") {
+  Workers workers(3);
+  Phase failing;
+  failing.chunks = [] { return 3; };
+  failing.run = [&](int64_t place, int) {
+    workers.barrier();
+    if (place == 2) throw std::runtime_error("a peer is gone");
+    workers.barrier();
+  };
+  CHECK_THROWS_WITH(workers.run({failing}), "a peer is gone");
+  CHECK_THROWS_WITH(workers.run({}), "a peer is gone");
 }
 
 }  // namespace chorus::kernels
