@@ -115,10 +115,11 @@ MarkedText with_case(const MarkedText& text, Casing casing) {
   const std::u32string source = decode_all(text.bytes);
   MarkedText result;
   result.markup = text.markup;
-  const auto range_at = [&](size_t byte) {
-    return std::any_of(text.outside.begin(), text.outside.end(), [&](const ByteRange& range) {
-      return static_cast<int64_t>(byte) >= range.begin && static_cast<int64_t>(byte) < range.end;
-    });
+  auto range = text.outside.begin();
+  const auto from_outside = [&](size_t at) {  // asked for rising positions
+    const auto byte = static_cast<int64_t>(at);
+    while (range != text.outside.end() && range->end <= byte) ++range;
+    return range != text.outside.end() && range->begin <= byte;
   };
   const bool mixed =
       !text.outside.empty() && !(text.outside[0].begin == 0 &&
@@ -141,7 +142,7 @@ MarkedText with_case(const MarkedText& text, Casing casing) {
     }
     after_cased = is_cased(c);
     const std::string bytes = encode_all(out);
-    append(result, mixed && range_at(byte) ? foreign(bytes) : plain(bytes));
+    append(result, mixed && from_outside(byte) ? foreign(bytes) : plain(bytes));
     decode(text.bytes, byte);
   }
   if (!mixed && !text.outside.empty()) mark_all(result);

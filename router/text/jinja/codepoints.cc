@@ -1,6 +1,7 @@
 #include "router/text/jinja/codepoints.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace chorus::text::jinja {
 namespace {
@@ -77,6 +78,13 @@ char32_t decode(std::string_view bytes, size_t& at) {
   }
   at += length;
   return code_point;
+}
+
+size_t find_text(std::string_view text, std::string_view wanted, size_t from) {
+  if (from > text.size()) return std::string_view::npos;
+  const void* found = memmem(text.data() + from, text.size() - from, wanted.data(), wanted.size());
+  if (found == nullptr) return std::string_view::npos;
+  return static_cast<size_t>(static_cast<const char*>(found) - text.data());
 }
 
 size_t previous(std::string_view bytes, size_t end) {

@@ -15,6 +15,10 @@ size_t byte_offset(std::string_view bytes, size_t index);
 // Decodes the code point at `at` and moves `at` behind it. Bytes that are no UTF-8 count one each.
 char32_t decode(std::string_view bytes, size_t& at);
 
+// Where `wanted` stands first from byte `from` on, npos where it does not. Linear time, which
+// std::string::find is not: text and pattern may both come from a stranger.
+size_t find_text(std::string_view text, std::string_view wanted, size_t from = 0);
+
 // The start of the code point that ends at byte `end` (end > 0).
 size_t previous(std::string_view bytes, size_t end);
 void encode(char32_t code_point, std::string& to);

@@ -115,7 +115,7 @@ void Engine::charge(int64_t steps) {
 
 Value Engine::string(MarkedText text) {
   if (text.bytes.size() > kOutputMax) fail("a string in the template grows too long");
-  charge(static_cast<int64_t>(text.bytes.size() / 64));
+  charge(static_cast<int64_t>(text.bytes.size() / 64 + text.outside.size() / 4));
   return Value::string(std::move(text));
 }
 
@@ -140,19 +140,21 @@ Value Engine::make_namespace() {
   return Value::of(Kind::attributes, std::move(object));
 }
 
-void Engine::written(size_t before) {
-  charge(static_cast<int64_t>((out_->bytes.size() - before) / 64));
+void Engine::written(size_t bytes_before, size_t ranges_before) {
+  charge(static_cast<int64_t>((out_->bytes.size() - bytes_before) / 64));
+  charge(static_cast<int64_t>((out_->outside.size() - ranges_before) / 4));
   if (out_->bytes.size() > kOutputMax) fail("the template's output is too long");
 }
 
 void Engine::write(const Value& value) {
   const size_t before = out_->bytes.size();
+  const size_t ranges = out_->outside.size();
   if (value.is(Kind::string)) {
     append(*out_, value.text());
   } else if (!value.is(Kind::undefined)) {
     append(*out_, text_of(value));
   }
-  written(before);
+  written(before, ranges);
 }
 
 Engine::Flow Engine::run(const Body& body) {
@@ -171,7 +173,7 @@ Engine::Flow Engine::run(const Statement& statement) {
     case StatementKind::text: {
       const size_t before = out_->bytes.size();
       append(*out_, static_cast<const TextStatement&>(statement).text);
-      written(before);
+      written(before, out_->outside.size());
       return Flow::next;
     }
     case StatementKind::output:

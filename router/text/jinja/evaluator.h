@@ -82,7 +82,7 @@ class Engine {
   Flow run_scoped(const Body& body);
   Pull filtered(const ForStatement& node, Pull source);
   void write(const Value& value);
-  void written(size_t before);
+  void written(size_t bytes_before, size_t ranges_before);
   void assign(const Target& target, const Value& value);
   void set_name(int id, const Value& value);
   Value make_macro(const MacroStatement& node);

@@ -56,8 +56,10 @@ Value partition(Engine& engine, const Value& self, const Arguments& arguments) {
   const MarkedText& separator = p.text(0, kEmpty);
   if (separator.bytes.empty()) fail("empty separator");
   const MarkedText& text = self.text();
+  engine.charge(self.weight());
+  if (from_right) engine.charge(backward_work(text.bytes.size(), separator.bytes));
   const size_t found =
-      from_right ? text.bytes.rfind(separator.bytes) : text.bytes.find(separator.bytes);
+      from_right ? text.bytes.rfind(separator.bytes) : find_text(text.bytes, separator.bytes);
   const Value whole = Value::string(text);
   const Value empty = Value::string("");
   if (found == std::string::npos) {
@@ -149,7 +151,8 @@ Value find_method_of_text(Engine& engine, const Value& self, const Arguments& ar
   if (chosen.valid) {
     const std::string_view text =
         std::string_view(self.bytes()).substr(chosen.begin, chosen.end - chosen.begin);
-    const size_t found = from_right ? text.rfind(wanted) : text.find(wanted);
+    if (from_right) engine.charge(backward_work(text.size(), wanted));
+    const size_t found = from_right ? text.rfind(wanted) : find_text(text, wanted);
     if (found != std::string_view::npos) {
       const std::string_view before =
           std::string_view(self.bytes()).substr(0, chosen.begin + found);
@@ -170,8 +173,8 @@ Value count(Engine& engine, const Value& self, const Arguments& arguments) {
       std::string_view(self.bytes()).substr(chosen.begin, chosen.end - chosen.begin);
   if (wanted.empty()) return Value::integer(static_cast<int64_t>(code_point_count(text)) + 1);
   int64_t found = 0;
-  for (size_t at = text.find(wanted); at != std::string_view::npos;
-       at = text.find(wanted, at + wanted.size())) {
+  for (size_t at = find_text(text, wanted); at != std::string_view::npos;
+       at = find_text(text, wanted, at + wanted.size())) {
     ++found;
   }
   return Value::integer(found);

@@ -295,7 +295,7 @@ bool contains(Engine& engine, const Value& container, const Value& value) {
         fail(
             fmt::format("'in <string>' requires string as left operand, not {}", type_name(value)));
       }
-      return container.bytes().find(value.bytes()) != std::string::npos;
+      return find_text(container.bytes(), value.bytes()) != std::string_view::npos;
     case Kind::dict:
       return container.dict().find(value) != nullptr;
     default:

@@ -27,7 +27,7 @@ class Splitter {
   void at_separator(const std::string& separator, int64_t limit) {
     size_t begin = 0;
     for (size_t found = 0; limit != 0; --limit, begin = found + separator.size()) {
-      found = text_.bytes.find(separator, begin);
+      found = find_text(text_.bytes, separator, begin);
       if (found == npos) break;
       push(begin, found);
     }
@@ -38,6 +38,7 @@ class Splitter {
     size_t end = text_.bytes.size();
     for (; limit != 0 && end >= separator.size(); --limit) {
       const size_t found = text_.bytes.rfind(separator, end - separator.size());
+      engine_.charge(backward_work(end - (found == npos ? 0 : found), separator));
       if (found == npos) break;
       push(found + separator.size(), end);
       end = found;
@@ -102,6 +103,10 @@ MarkedText interleaved(const MarkedText& text, const MarkedText& fresh, int64_t 
 
 }  // namespace
 
+int64_t backward_work(size_t text_bytes, std::string_view wanted) {
+  return static_cast<int64_t>(text_bytes) * static_cast<int64_t>(wanted.size()) / 256;
+}
+
 MarkedText strip(const MarkedText& text, const std::string* characters, Sides sides) {
   std::u32string set;
   if (characters != nullptr) set = decode_all(*characters);
@@ -119,7 +124,7 @@ MarkedText replace(Engine& engine, const MarkedText& text, const std::string& ol
   MarkedText result;
   size_t begin = 0;
   for (; count != 0; --count) {
-    const size_t found = text.bytes.find(old, begin);
+    const size_t found = find_text(text.bytes, old, begin);
     if (found == npos) break;
     engine.charge(1);
     append(result, text, begin, found);

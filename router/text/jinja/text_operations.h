@@ -9,6 +9,9 @@ namespace chorus::text::jinja {
 
 enum class Sides { both, left, right };
 
+// Steps to charge for a search from the right, which may compare all of `wanted` at each place.
+int64_t backward_work(size_t text_bytes, std::string_view wanted);
+
 // str.strip(chars); null `characters` means whitespace.
 MarkedText strip(const MarkedText& text, const std::string* characters, Sides sides);
 

@@ -81,7 +81,7 @@ Value Value::real(double value) {
 Value Value::string(MarkedText text) {
   auto object = std::make_shared<String>();
   object->outside = !text.outside.empty();
-  object->weight = 1 + static_cast<int64_t>(text.bytes.size() / 64);
+  object->weight = 1 + static_cast<int64_t>(text.bytes.size() / 64 + text.outside.size() / 4);
   object->text = std::move(text);
   return of(Kind::string, std::move(object));
 }

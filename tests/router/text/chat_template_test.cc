@@ -158,6 +158,7 @@ TEST_CASE("templates that run away are stopped") {
       "{% endfor %}{{ ns.x }}");
   stops("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}");
   stops("{% for i in range(100000) %}{{ 'x' * 1000 }}{% endfor %}");
+  stops("{% set a = 'a' * 9000000 %}{{ a.rfind('b' ~ a[:90000]) }}");
   stops(
       "{% set ns = namespace(x='a') %}{% for i in range(100000) %}{% set ns.x = ns.x|map('upper') "
       "%}{% endfor %}");
