@@ -339,6 +339,7 @@ template <class T>
 std::vector<T> CheckedOps::read(const View& view) const {
   std::vector<T> values(static_cast<size_t>(view.rows * view.cols * bytes_of(view.type)) /
                         sizeof(T));
+  if (values.empty()) return values;
   ops_->download(values.data(), view, 0, static_cast<int64_t>(values.size() * sizeof(T)));
   return values;
 }

@@ -76,9 +76,11 @@ class ReferenceOps final : public Ops {
   }
 
   void upload(View to, const void* bytes, int64_t byte_offset, int64_t count_bytes) override {
+    if (count_bytes == 0) return;  // `bytes` may be null then
     std::memcpy(at_offset(to, byte_offset, count_bytes), bytes, static_cast<size_t>(count_bytes));
   }
   void download(void* bytes, View from, int64_t byte_offset, int64_t count_bytes) override {
+    if (count_bytes == 0) return;
     std::memcpy(bytes, at_offset(from, byte_offset, count_bytes), static_cast<size_t>(count_bytes));
   }
   void copy_block(KvStore& kv, int32_t from, int32_t to) override {

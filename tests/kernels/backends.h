@@ -73,14 +73,16 @@ class Bench {
   }
   std::vector<float> read(const View& view, int64_t rows) {
     std::vector<float> values(static_cast<size_t>(rows * view.cols));
-    ops_->download(values.data(), view, 0, static_cast<int64_t>(values.size() * 4));
+    if (rows > 0) ops_->download(values.data(), view, 0, rows * view.cols * 4);
     return values;
   }
 
  private:
   template <class T>
   View filled(const std::vector<T>& values, View view) {
-    ops_->upload(view, values.data(), 0, static_cast<int64_t>(values.size() * sizeof(T)));
+    if (!values.empty()) {
+      ops_->upload(view, values.data(), 0, static_cast<int64_t>(values.size() * sizeof(T)));
+    }
     return view;
   }
 
@@ -88,7 +90,7 @@ class Bench {
 };
 
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * 4) == 0);
 }
 
 // One row of a result.
