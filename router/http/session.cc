@@ -229,6 +229,9 @@ class BeastSession final : public Session,
     if (!head) return std::move(head.error());
     head_ = std::move(*head);
     if (!head_.keep_alive) closing_ = true;
+    if (head_.framing == Framing::length && head_.content_length > limits_.body_bytes) {
+      return too_large();
+    }
     request_ = {.method = head_.method,
                 .path = std::move(head_.path),
                 .query = std::move(head_.query),
@@ -240,6 +243,7 @@ class BeastSession final : public Session,
     parser_->header_limit(static_cast<uint32_t>(limits_.head.head_bytes));
     parser_->body_limit(limits_.body_bytes);
     parser_->eager(true);
+    parser_->on_chunk_header(check_extension_);
     error_code error;
     const size_t taken = parser_->put(asio::buffer(buffer_.data().data(), head_bytes), error);
     if (error == beast::http::error::need_more) error = {};
@@ -252,10 +256,6 @@ class BeastSession final : public Session,
   }
 
   Task<bool> read_body() {
-    if (head_.framing == Framing::length && head_.content_length > limits_.body_bytes) {
-      co_await refuse(too_large());
-      co_return false;
-    }
     if (head_.expect_continue && buffer_.size() == 0) {
       constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
       const std::array<asio::const_buffer, 1> buffers = {
@@ -284,6 +284,16 @@ class BeastSession final : public Session,
     request_.body = std::move(parser_->get().body());
     parser_.reset();
     co_return true;
+  }
+
+  // Beast lets any byte stand in a quoted chunk extension; others end the line at a bare LF there.
+  static void check_extension(uint64_t, beast::string_view extension, error_code& error) {
+    for (char c : extension) {
+      const auto byte = static_cast<unsigned char>(c);
+      if ((byte < 0x20 && c != '\t') || byte == 0x7F) {
+        error = beast::http::error::bad_chunk_extension;
+      }
+    }
   }
 
   // Parses what is there.
@@ -478,6 +488,8 @@ class BeastSession final : public Session,
   const api::EntryPoint& entry_;
   beast::flat_buffer buffer_;  // read, not yet parsed
   std::optional<beast::http::request_parser<beast::http::string_body>> parser_;
+  // Named because the parser keeps a reference to it.
+  void (*check_extension_)(uint64_t, beast::string_view, error_code&) = check_extension;
   Head head_;
   api::Request request_;
   Progress progress_ = Progress::unanswered;

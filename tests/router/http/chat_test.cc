@@ -1,6 +1,7 @@
 // The whole way of a chat request, from bytes on a socket to bytes on a socket, over a fake engine.
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "router/api/service.h"
 #include "router/http/server.h"
