@@ -249,6 +249,8 @@ int guarded(const Options& o) {
                 error.kind() == modelfile::FileError::Kind::missing ? ExitCode::model_missing
                                                                     : ExitCode::model_corrupt,
                 error.what());
+  } catch (const step::NotEnoughMemory& error) {
+    return fail(status, ExitCode::unavailable, error.what());
   } catch (const std::bad_alloc&) {
     return fail(status, ExitCode::unavailable,
                 "not enough memory for the weights and the KV cache");

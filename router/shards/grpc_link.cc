@@ -141,6 +141,9 @@ class GrpcClient final : public Client {
  private:
   static void expect(const grpc::Status& status, std::string_view call) {
     if (status.ok()) return;
+    if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) {
+      throw process::StartError(process::ExitCode::unavailable, status.error_message());
+    }
     throw process::StartError(
         process::ExitCode::fault,
         fmt::format("the shard does not answer {}: {}", call, status.error_message()));

@@ -15,7 +15,8 @@ class Client {
   virtual ~Client() = default;
 
   // Waits until the model is loaded and the KV cache allocated, reporting progress meanwhile.
-  // Throws process::StartError(fault) when the shard goes away; returns early, with nothing
+  // Throws process::StartError: unavailable where the KV cache does not fit,
+  // fault when the shard goes away. Returns early, with nothing
   // filled in, once `cancelled` says so.
   virtual ShardInfo wait_until_ready(const std::function<void(LoadProgress)>& progress,
                                      const std::function<bool()>& cancelled) = 0;

@@ -99,7 +99,9 @@ class Server final : public Shard, private v1::Shard::Service {
     grpc::AddInsecureChannelFromFd(server_.get(), channel_fd);
   }
 
-  ~Server() override { server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200)); }
+  ~Server() override {
+    server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
+  }
 
   void serve(step::Executor& executor, comm::Communicator& communicator,
              const v1::InfoResponse& info) override {
@@ -111,7 +113,11 @@ class Server final : public Shard, private v1::Shard::Service {
         v1::WarmupRequest request;
         request.set_kv_tokens(warmup->kv_tokens);
         hand_over(communicator, Handover::warmup, request);
-        warmup->blocks->set_value(executor.allocate_kv(warmup->kv_tokens));
+        try {
+          warmup->blocks->set_value(executor.allocate_kv(warmup->kv_tokens));
+        } catch (const step::NotEnoughMemory&) {  // the router is told, and ends the start
+          warmup->blocks->set_exception(std::current_exception());
+        }
       } else {
         run_plan(executor, communicator, std::get<PlanJob>(job));
       }
@@ -162,7 +168,11 @@ class Server final : public Shard, private v1::Shard::Service {
     }
     std::promise<std::vector<int64_t>> blocks;
     jobs_.push(WarmupJob{request->kv_tokens(), &blocks});
-    for (int64_t count : blocks.get_future().get()) response->add_blocks(count);
+    try {
+      for (int64_t count : blocks.get_future().get()) response->add_blocks(count);
+    } catch (const step::NotEnoughMemory& error) {
+      return {grpc::StatusCode::RESOURCE_EXHAUSTED, error.what()};
+    }
     return grpc::Status::OK;
   }
 

@@ -8,7 +8,6 @@
 #include <chrono>
 #include <fstream>
 #include <limits>
-#include <stdexcept>
 
 namespace chorus::step {
 
@@ -82,9 +81,9 @@ std::vector<int64_t> Executor::allocate_kv(int64_t kv_tokens) {
   // One block a sequence more than its tokens fill, since sequences do not share blocks.
   const int64_t blocks_full = ceil_div(kv_tokens, block_tokens);
   if (blocks_full < step_limits_.blocks_max) {
-    throw std::runtime_error(fmt::format(
-        "the KV cache would hold {} tokens, one sequence may have {}: give it more memory or set "
-        "--max-total-tokens lower",
+    throw NotEnoughMemory(fmt::format(
+        "the KV cache would hold {} tokens, one sequence may have {}: set --kv-cache-tokens higher "
+        "or --max-total-tokens lower",
         blocks_full * block_tokens, limits_.context_max));
   }
   std::vector<int64_t> blocks;

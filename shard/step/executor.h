@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <tl/expected.hpp>
 #include <vector>
@@ -22,6 +23,12 @@ struct ExecutorLimits {
   int64_t kv_tokens = 0;    // what allocate_kv(0) allocates; 0: from the memory available
 };
 
+// The KV cache that was asked for, or that the memory allows, does not hold one whole sequence.
+class NotEnoughMemory : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 // Thread rules: one thread at a time.
 class Executor {
  public:
@@ -31,8 +38,8 @@ class Executor {
 
   // Allocates KV for `kv_tokens` positions in all (0: a quarter of the memory that is available,
   // shared among the ranks) and records the pass. Every rank calls it at the same point. Answers
-  // with the blocks per group, the minimum over ranks. Throws std::runtime_error where not even
-  // one sequence of `context_max` fits.
+  // with the blocks per group, the minimum over ranks. Throws NotEnoughMemory where not even one
+  // sequence of `context_max` fits.
   std::vector<int64_t> allocate_kv(int64_t kv_tokens);
 
   // Bytes of one block per group on this rank.
@@ -52,8 +59,8 @@ class Executor {
   struct Seat {
     bool taken = false;
     Sampling sampling;
-    int64_t length = 0;         // positions filled
-    bool sampled = false;       // the device holds a token to continue with
+    int64_t length = 0;              // positions filled
+    bool sampled = false;            // the device holds a token to continue with
     std::vector<Table> tables = {};  // per KV group
   };
   struct Inputs;  // what a step writes to the fixed buffers

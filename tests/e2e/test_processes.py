@@ -195,6 +195,13 @@ def test_a_port_in_use_is_69():
     assert str(port) in result.stderr
 
 
+def test_a_kv_cache_too_small_for_one_request_is_69():
+    result = launcher("--model-id", SMOLLM2, "--hostname", "127.0.0.1", "--port", 0,
+                      "--kv-cache-tokens", 4096)
+    assert result.returncode == 69
+    assert "--max-total-tokens" in result.stderr
+
+
 @pytest.mark.parametrize("args, named", [
     (["--port", "70000"], "port"),
     (["--port", "x"], "port"),
