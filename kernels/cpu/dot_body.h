@@ -15,7 +15,7 @@
 
 struct WeightsQ8_0 {
   static constexpr bool kMinimum = false, kOffset = true;
-  static constexpr int kQuantBytes = 512;
+  static constexpr int kQuantBytes = 512, kAheadBytes = 512;
   static constexpr int kHalves = 1;
   DF scale[1];
   const uint8_t* quants;
@@ -33,7 +33,7 @@ struct WeightsQ8_0 {
 
 struct WeightsQ4_1 {
   static constexpr bool kMinimum = true, kOffset = false;
-  static constexpr int kQuantBytes = 256;
+  static constexpr int kQuantBytes = 256, kAheadBytes = 256;
   static constexpr int kHalves = 1;
   DF scale[1];
   DF least;
@@ -55,7 +55,7 @@ struct WeightsQ4_1 {
 
 struct WeightsQ5_0 {
   static constexpr bool kMinimum = false, kOffset = true;
-  static constexpr int kQuantBytes = 320;
+  static constexpr int kQuantBytes = 320, kAheadBytes = 320;
   static constexpr int kHalves = 1;
   DF scale[1];
   const uint8_t* quants;
@@ -76,7 +76,7 @@ struct WeightsQ5_0 {
 
 struct WeightsQ4_K {
   static constexpr bool kMinimum = true, kOffset = false;
-  static constexpr int kQuantBytes = 256;
+  static constexpr int kQuantBytes = 256, kAheadBytes = 256;
   static constexpr int kHalves = 1;
   DF scale[1];
   DF least;
@@ -102,7 +102,7 @@ struct WeightsQ4_K {
 
 struct WeightsQ6_K {
   static constexpr bool kMinimum = false, kOffset = true;
-  static constexpr int kQuantBytes = 384;
+  static constexpr int kQuantBytes = 384, kAheadBytes = 384;
   static constexpr int kHalves = 2;
   DF scale[2];
   const uint8_t* quants;
@@ -127,7 +127,7 @@ struct WeightsQ6_K {
 template <bool minimum_wanted, int halves>
 struct WeightsPanel {
   static constexpr bool kMinimum = minimum_wanted, kOffset = !minimum_wanted;
-  static constexpr int kQuantBytes = 512;
+  static constexpr int kQuantBytes = 512, kAheadBytes = 0;
   static constexpr int kHalves = halves;
   static constexpr int kScaleBytes = 64 * (halves + (minimum_wanted ? 1 : 0));
   DF scale[halves];
@@ -229,8 +229,9 @@ inline void store_results(const DotArgs& a, int64_t col, int row, const DF* acc)
   }
 }
 
-// One row is bound by reading the weights, and the machine's own prefetching stops at page borders
-// and starts anew with each group: lines are asked for ahead, across the group's end into the next.
+// Few rows are bound by reading the weights, and the machine's own prefetching stops at page
+// borders and starts anew with each group: lines are asked for ahead, across the group's end into
+// the next. Panels are in the cache already.
 constexpr int64_t kAhead = 2048;
 template <int bytes>
 inline void prefetch_ahead(const uint8_t* at) {
@@ -246,7 +247,7 @@ inline void dot_rows(const DotArgs& a, int64_t group, int lane, int row) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) acc[r] = d_zero();
   for (int64_t b = 0; b < a.blocks; ++b) {
-    if (width == 1) prefetch_ahead<W::kQuantBytes>(quants + b * W::kQuantBytes);
+    prefetch_ahead<W::kAheadBytes>(quants + b * W::kQuantBytes);
     const W weights = W::open(scales, quants, b, lane);
     dot_block<W, R, width>(a, weights, b, row, acc);
   }

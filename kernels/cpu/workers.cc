@@ -39,7 +39,6 @@ void Workers::run(const Phases& phases) {
   if (!failed_.load(std::memory_order_acquire)) {
     phases_ = &phases;
     phase_idx_ = 0;
-    finished_.store(false, std::memory_order_relaxed);
     open_next();
     work(0);
   }
@@ -56,7 +55,7 @@ void Workers::work(int worker) {
     const uint32_t seen = opened_.load(std::memory_order_acquire);
     while (run_chunk(worker)) {
     }
-    if (worker == 0 && finished_.load(std::memory_order_acquire)) return;
+    if (worker == 0 && seen == finished_.load(std::memory_order_relaxed)) return;
     if (stopping_.load(std::memory_order_acquire)) return;
     wait_while(opened_, seen);
   }
@@ -98,18 +97,28 @@ void Workers::open_next() {
     chunks = (*phases_)[phase_idx_].chunks();
     if (chunks > 0) break;
   }
-  if (chunks == 0) finished_.store(true, std::memory_order_release);
   publish(chunks);
 }
 
+// Announcing comes last: once worker 0 has seen that a run is over, it may begin another.
 void Workers::publish(int64_t chunks) {
   assert(chunks < (int64_t{1} << kChunkBits) - static_cast<int64_t>(kNoChunk));
   chunks_ = chunks;
   done_.store(0, std::memory_order_relaxed);
   const uint64_t number = (ticket_.load(std::memory_order_relaxed) >> kChunkBits) + 1;
+  if (chunks == 0) finished_.store(static_cast<uint32_t>(number), std::memory_order_relaxed);
   ticket_.store(number << kChunkBits | (kNoChunk + static_cast<uint64_t>(chunks)),
                 std::memory_order_seq_cst);
-  opened_.store(static_cast<uint32_t>(number), std::memory_order_release);
+  announce(static_cast<uint32_t>(number));
+}
+
+// Never backwards: the others may have gone through the phase, and opened later ones, before the
+// one who opened it gets here.
+void Workers::announce(uint32_t number) {
+  uint32_t known = opened_.load(std::memory_order_relaxed);
+  while (static_cast<int32_t>(number - known) > 0) {
+    if (opened_.compare_exchange_weak(known, number, std::memory_order_acq_rel)) break;
+  }
   if (count_ > 1) opened_.notify_all();
 }
 
@@ -121,9 +130,8 @@ void Workers::fail(std::exception_ptr error) {
   // No more chunks; the failed one never counts as done, so nobody opens a phase after this.
   const uint64_t number = (ticket_.load(std::memory_order_relaxed) >> kChunkBits) + 1;
   ticket_.exchange(number << kChunkBits | kNoChunk, std::memory_order_seq_cst);
-  finished_.store(true, std::memory_order_release);
-  opened_.store(static_cast<uint32_t>(number), std::memory_order_release);
-  opened_.notify_all();
+  finished_.store(static_cast<uint32_t>(number), std::memory_order_relaxed);
+  announce(static_cast<uint32_t>(number));
   barriers_.fetch_add(1, std::memory_order_acq_rel);
   barriers_.notify_all();
 }

@@ -61,10 +61,12 @@ class Workers final : public Collective::Workers {
   bool run_chunk(int worker);
   void open_next();
   void publish(int64_t chunks);
+  void announce(uint32_t number);
   void fail(std::exception_ptr error);
 
   const int count_;
-  std::atomic<bool> stopping_ = false, failed_ = false, finished_ = true;
+  std::atomic<bool> stopping_ = false, failed_ = false;
+  std::atomic<uint32_t> finished_ = 0;  // what opened_ becomes when the run is over
   std::mutex error_mutex_;
   std::exception_ptr error_;
   std::vector<Busy> busy_;
