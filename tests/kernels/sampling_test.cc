@@ -133,6 +133,23 @@ TEST_CASE("the kind of draw follows from the parameters") {
   CHECK(kind(1, 65, 0.9F, 3) == Draw::forced);
 }
 
+TEST_CASE("a draw asks for no more candidates than it looks at") {
+  const auto needed = [](float temperature, int top_k, float top_p, int top_logprobs) {
+    SamplingParams params;
+    params.temperature = temperature;
+    params.top_k = top_k;
+    params.top_p = top_p;
+    params.top_logprobs = top_logprobs;
+    return candidates_needed(params);
+  };
+  CHECK(needed(0, 50, 0.5F, 0) == 1);
+  CHECK(needed(0, 0, 1, 5) == 5);
+  CHECK(needed(1, 0, 1, 0) == 1);
+  CHECK(needed(1, 40, 1, 5) == 40);
+  CHECK(needed(1, 0, 0.9F, 5) == kTopLogprobsMax);
+  CHECK(needed(1, 5000, 0.9F, 5) == kTopLogprobsMax);
+}
+
 TEST_CASE("a place in the mass is found in the order of ids") {
   const std::vector<float> logits = {0, -INFINITY, std::log(0.5F), 0, NAN};
   const Mass one = Mass{1} << 40;
