@@ -16,8 +16,9 @@ namespace asio = boost::asio;
 
 Inbox::Inbox(asio::any_io_executor executor) : executor_(executor), timer_(executor) {}
 
-void Inbox::post(const std::shared_ptr<Inbox>& inbox, Piece piece) {
-  asio::post(inbox->executor_, [inbox, piece = std::move(piece)]() mutable {
+void Inbox::post(std::shared_ptr<Inbox> inbox, Piece piece) {
+  const asio::any_io_executor executor = inbox->executor_;
+  asio::post(executor, [inbox = std::move(inbox), piece = std::move(piece)]() mutable {
     inbox->pieces_.push_back(std::move(piece));
     inbox->timer_.cancel();
   });
@@ -91,10 +92,11 @@ void Generation::release(bool all) {
 }
 
 void Generation::send(std::optional<End> end) {
+  const bool last = end.has_value();
   piece_.count = 1;
   piece_.end = std::move(end);
   ++unwritten_;
-  Inbox::post(inbox_, std::exchange(piece_, {}));
+  Inbox::post(last ? std::move(inbox_) : inbox_, std::exchange(piece_, {}));
 }
 
 void Generation::finish(Outcome outcome, std::string message) {

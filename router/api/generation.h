@@ -44,7 +44,8 @@ struct Piece {
 class Inbox {
  public:
   explicit Inbox(boost::asio::any_io_executor executor);
-  static void post(const std::shared_ptr<Inbox>& inbox, Piece piece);  // any thread
+  // Any thread. Lets go of `inbox` on its own executor.
+  static void post(std::shared_ptr<Inbox> inbox, Piece piece);
 
   // Returns when a piece is there, interrupt() was called, or the time is up.
   Task<> wait(Clock::duration at_most);
@@ -91,7 +92,7 @@ class Generation final : public engine::TokenListener {
   };
 
   Options options_;
-  std::shared_ptr<Inbox> inbox_;
+  std::shared_ptr<Inbox> inbox_;  // given away with the last piece
   text::Detokenizer detokenizer_;
   Piece piece_;            // what was not sent yet
   std::deque<Held> held_;  // tokens whose text was not shown yet

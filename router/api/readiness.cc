@@ -12,15 +12,22 @@ void Readiness::say(std::string_view what) {
   what_ = &*said_.emplace(what).first;
 }
 
+void Readiness::move_to(Phase phase) {
+  Phase now = phase_;
+  while (now != Phase::draining && !phase_.compare_exchange_weak(now, phase)) {
+  }
+}
+
 void Readiness::loading(double progress, std::string_view what) {
   say(what);
   progress_ = std::clamp(progress, 0.0, 1.0);
-  phase_ = Phase::loading;
+  move_to(Phase::loading);
 }
 
+// A loss of the shards may be told before main says that they are ready.
 void Readiness::ready() {
-  progress_ = 1;
-  phase_ = Phase::ready;
+  Phase loading = Phase::loading;
+  phase_.compare_exchange_strong(loading, Phase::ready);
 }
 
 void Readiness::draining() {
@@ -29,7 +36,7 @@ void Readiness::draining() {
 
 void Readiness::failed(std::string_view reason) {
   say(reason);
-  phase_ = Phase::failed;
+  move_to(Phase::failed);
 }
 
 Readiness::Snapshot Readiness::snapshot() const {

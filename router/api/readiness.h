@@ -24,13 +24,14 @@ class Readiness {
   Readiness& operator=(const Readiness&) = delete;
 
   void loading(double progress, std::string_view what);
-  void ready();
-  void draining();
+  void ready();                          // after loading; changes nothing else
+  void draining();                       // for good
   void failed(std::string_view reason);  // the shards are gone: until loading() is called again
   Snapshot snapshot() const;
 
  private:
   void say(std::string_view what);
+  void move_to(Phase phase);
 
   std::atomic<Phase> phase_{Phase::loading};
   std::atomic<double> progress_{0};

@@ -66,10 +66,11 @@ class FakeExchange final : public api::Exchange {
   api::Request request_;
 };
 
-// Runs an entry point to its end.
-inline void answer(const api::EntryPoint& entry, FakeExchange& exchange) {
-  boost::asio::io_context context;
+// Runs an entry point to its end. `context` outlives the engine.
+inline void answer(boost::asio::io_context& context, const api::EntryPoint& entry,
+                   FakeExchange& exchange) {
   std::exception_ptr fault;
+  context.restart();
   boost::asio::co_spawn(context, entry(exchange), [&](std::exception_ptr e) { fault = e; });
   context.run();
   if (fault) std::rethrow_exception(fault);

@@ -32,6 +32,7 @@ std::string get(const std::string& lines) {
   return "GET /a HTTP/1.1\r\n" + lines + "\r\n";
 }
 
+const std::string kNul(1, '\0');
 const std::string kChunkedBody = "5\r\nhello\r\n0\r\n\r\n";
 const std::string kTe = "Transfer-Encoding: chunked\r\n";
 
@@ -78,8 +79,8 @@ std::vector<Case> transfer_codings() {
        post("X: y\r\n Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "hello"), 400, ""},
       {"a coding behind a bare CR", post("X: y\rTransfer-Encoding: chunked\r\n", hidden), 400, ""},
       {"a coding behind a bare LF", post("X: y\nTransfer-Encoding: chunked\r\n", hidden), 400, ""},
-      {"a coding behind NUL", post(std::string("X: y\0Transfer-Encoding: chunked\r\n", 33), hidden),
-       400, ""},
+      {"a coding behind NUL", post("X: y" + kNul + "Transfer-Encoding: chunked\r\n", hidden), 400,
+       ""},
       {"in HTTP/1.0", "POST /a HTTP/1.0\r\nHost: x\r\n" + kTe + "\r\n" + hidden, 400, ""},
       {"chunked with a length", post(kTe + "Content-Length: 5\r\n", hidden), 400, ""},
       {"a length with chunked", post("Content-Length: 5\r\n" + kTe, hidden), 400, ""},
@@ -107,7 +108,7 @@ std::vector<Case> lengths() {
       {"an empty length", post("Content-Length:\r\n", kSmuggled), 400, ""},
       {"a length beyond 64 bits", post(length("18446744073709551621"), "hello"), 400, ""},
       {"a length in other digits", post(length("\xD9\xA5"), "hello"), 400, ""},
-      {"a length behind NUL", post(std::string("Content-Length: \0005\r\n", 20), "hello"), 400, ""},
+      {"a length behind NUL", post("Content-Length: " + kNul + "5\r\n", "hello"), 400, ""},
       {"a space before the length's colon", post("Content-Length : 5\r\n", "hello"), 400, ""},
       {"a folded length", post("Content-Length:\r\n 5\r\n", "hello"), 400, ""},
       {"a length with a vertical tab", post("Content-Length: 5\x0b\r\n", "hello"), 400, ""},
@@ -158,7 +159,7 @@ std::vector<Case> hosts_and_lines() {
       {"the start of a TLS connection",
        std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11), 400, ""},
       {"a target with a fragment", "GET /a#b HTTP/1.1\r\nHost: x\r\n\r\n", 400, ""},
-      {"a target with NUL", std::string("GET /a\0 HTTP/1.1\r\nHost: x\r\n\r\n", 30), 400, ""},
+      {"a target with NUL", "GET /a" + kNul + " HTTP/1.1\r\nHost: x\r\n\r\n", 400, ""},
       {"a target above ASCII", "GET /\xC3\xA9 HTTP/1.1\r\nHost: x\r\n\r\n", 400, ""},
       {"a target with half an escape", "GET /a%2 HTTP/1.1\r\nHost: x\r\n\r\n", 400, ""},
       {"a target with a backslash", "GET /a\\b HTTP/1.1\r\nHost: x\r\n\r\n", 400, ""},
@@ -197,8 +198,7 @@ std::vector<Case> chunks() {
       {"a chunk size with a blank before", chunked(" 5\r\nhello\r\n0\r\n\r\n"), 400, ""},
       {"a trailer that repeats the framing", chunked("0\r\nContent-Length: 35\r\n\r\n"), 400, ""},
       {"an extension with a bare CR", chunked("5;a=\"\r\"\r\nhello\r\n0\r\n\r\n"), 400, ""},
-      {"an extension with NUL", chunked(std::string("5;a=\"\0\"\r\nhello\r\n0\r\n\r\n", 24)), 400,
-       ""},
+      {"an extension with NUL", chunked("5;a=\"" + kNul + "\"\r\nhello\r\n0\r\n\r\n"), 400, ""},
       {"a trailer with bare LF", chunked("0\r\nX: y\nZ: w\r\n\r\n"), 400, ""},
       {"a trailer with a bare CR", chunked("0\r\nX: y\rZ: w\r\n\r\n"), 400, ""},
       {"a trailer with a blank before its colon", chunked("0\r\nX : y\r\n\r\n"), 400, ""},
