@@ -150,42 +150,54 @@ struct WeightsPanel {
   static DI dot(DI acc, DB w, DB x) { return dot_narrow(acc, w, x); }
 };
 
-// Two kgroups of R rows: x points at kgroup 2j of the first row.
+// The integer sums of R rows: of the activations' high bytes and of their low bytes.
+template <int R>
+struct Sums {
+  DI high[R], low[R];
+};
+
+// R rows of one plane at kgroup k, times one vector of weights.
+template <class W, int R>
+inline void dot_vector(DB weights, const int8_t* x, DI* sums) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) sums[r] = W::dot(sums[r], weights, db_set4(x + r * 4));
+}
+
+// Two kgroups of R rows: x points at the block's first row.
 template <class W, int j, int R, int width>
-inline void dot_pair(const W& weights, const int8_t* x, DI* sums) {
+inline void dot_pair(const W& weights, const int8_t* x, Sums<R>& sums) {
   DB even, odd;
   weights.template pair<j>(even, odd);
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    sums[r] = W::dot(sums[r], even, db_set4(x + (2 * j * width + r) * 4));
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    sums[r] = W::dot(sums[r], odd, db_set4(x + ((2 * j + 1) * width + r) * 4));
-  }
+  dot_vector<W, R>(even, x + 2 * j * width * 4, sums.high);
+  dot_vector<W, R>(even, x + (8 + 2 * j) * width * 4, sums.low);
+  dot_vector<W, R>(odd, x + (2 * j + 1) * width * 4, sums.high);
+  dot_vector<W, R>(odd, x + (8 + 2 * j + 1) * width * 4, sums.low);
 }
 
 template <class W, int R, int width>
-inline void start_sums(const DotArgs& a, int64_t at, DI* sums) {
+inline void start_sums(const DotArgs& a, int64_t at, Sums<R>& sums) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    sums[r] = W::kOffset ? di_set1(static_cast<const int32_t*>(a.corrections) + at + r) : di_zero();
+    sums.high[r] = di_zero();
+    sums.low[r] =
+        W::kOffset ? di_set1(static_cast<const int32_t*>(a.corrections) + at + r) : di_zero();
   }
 }
 
 template <int R>
-inline void scale_sums(const DI* sums, DF scale, const float* x_scales, DF* acc) {
+inline void scale_sums(const Sums<R>& sums, DF scale, const float* x_scales, DF* acc) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    acc[r] = d_fma(to_float(sums[r]), d_mul(scale, d_set1(x_scales + r)), acc[r]);
+    const DF sum = to_float(di_join(sums.high[r], sums.low[r]));
+    acc[r] = d_fma(sum, d_mul(scale, d_set1(x_scales + r)), acc[r]);
   }
 }
 
 template <class W, int R, int width>
 inline void dot_block(const DotArgs& a, const W& weights, int64_t b, int row, DF* acc) {
-  const int8_t* x = a.x + (b * 8 * width + row) * 4;
+  const int8_t* x = a.x + (b * 16 * width + row) * 4;
   const int64_t at = b * width + row;
-  DI sums[R];
+  Sums<R> sums;
   if constexpr (W::kHalves == 1) {
     start_sums<W, R, width>(a, at, sums);
     dot_pair<W, 0, R, width>(weights, x, sums);

@@ -142,19 +142,22 @@ inline void load_block(const QuantiseArgs& a, const float* row, int64_t b, F& lo
   high = load(padded + 16);
 }
 
-// One block of one row: bytes, scale and the corrections that are wanted.
+// One block of one row: its two planes of bytes, scale and the corrections that are wanted.
 inline void quantise_block(const QuantiseArgs& a, int64_t b, int r) {
   F low = zero(), high = zero();
   if (r < a.rows) load_block(a, a.x + r * a.x_stride, b, low, high);
   const float largest = reduce_max(max(absolute(low), absolute(high)));
-  const float scale = largest / 127.0f;
-  const F factor = set1(largest > 0 ? 127.0f / largest : 0.0f);
-  int8_t rounded[kBlockCols];
-  const int32_t sum_low = store_rounded(rounded, mul(low, factor));
-  const int32_t sum_high = store_rounded(rounded + 16, mul(high, factor));
+  const float scale = largest / kActivationMax;
+  const F factor = set1(largest > 0 ? kActivationMax / largest : 0.0f);
+  int8_t planes[2][kBlockCols];
+  const int32_t sum_low = store_rounded(planes[0], planes[1], mul(low, factor));
+  const int32_t sum_high = store_rounded(planes[0] + 16, planes[1] + 16, mul(high, factor));
   const int width = a.width;
-  int8_t* values = a.tile.values + (b * 8 * width + r) * 4;
-  for (int k = 0; k < 8; ++k) __builtin_memcpy(values + k * width * 4, rounded + k * 4, 4);
+  int8_t* values = a.tile.values + (b * 16 * width + r) * 4;
+  for (int k = 0; k < 8; ++k) {
+    __builtin_memcpy(values + k * width * 4, planes[0] + k * 4, 4);
+    __builtin_memcpy(values + (8 + k) * width * 4, planes[1] + k * 4, 4);
+  }
   const int32_t sum = sum_low + sum_high;
   const int64_t at = b * width + r;
   a.tile.scales[at] = scale;

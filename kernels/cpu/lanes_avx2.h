@@ -107,12 +107,21 @@ inline float reduce_max(F v) {
   const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
   return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
-inline int32_t store_rounded(int8_t* p, F v) {
-  const __m256i a = _mm256_cvtps_epi32(v.a);
-  const __m256i b = _mm256_cvtps_epi32(v.b);
+inline void store_bytes(int8_t* p, __m256i a, __m256i b) {
   const __m128i low = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
   const __m128i high = _mm_packs_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(low, high));
+}
+inline __m256i top_bytes(__m256i v) {
+  return _mm256_srai_epi32(_mm256_add_epi32(v, _mm256_set1_epi32(128)), 8);
+}
+inline int32_t store_rounded(int8_t* high, int8_t* low, F v) {
+  const __m256i a = _mm256_cvtps_epi32(v.a);
+  const __m256i b = _mm256_cvtps_epi32(v.b);
+  const __m256i top_a = top_bytes(a), top_b = top_bytes(b);
+  store_bytes(high, top_a, top_b);
+  store_bytes(low, _mm256_sub_epi32(a, _mm256_slli_epi32(top_a, 8)),
+              _mm256_sub_epi32(b, _mm256_slli_epi32(top_b, 8)));
   const __m256i sum = _mm256_add_epi32(a, b);
   __m128i half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
   half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
@@ -167,6 +176,9 @@ inline DF d_negate(DF x) {
 }
 inline DF to_float(DI x) {
   return _mm256_cvtepi32_ps(x);
+}
+inline DI di_join(DI high, DI low) {
+  return _mm256_add_epi32(low, _mm256_slli_epi32(high, 8));
 }
 inline DI di_zero() {
   return _mm256_setzero_si256();

@@ -88,10 +88,14 @@ inline float reduce_max(F v) {
   const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
   return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
-// Nearest integers, ties to even, of 16 values within int8: stored as bytes; returns their sum.
-inline int32_t store_rounded(int8_t* p, F v) {
+// Nearest integers, ties to even, of 16 values within kActivationMax: their high bytes and what is
+// left of them, as in 256 * high + low; returns their sum.
+inline int32_t store_rounded(int8_t* high, int8_t* low, F v) {
   const __m512i wide = _mm512_cvtps_epi32(v);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(wide));
+  const __m512i top = _mm512_srai_epi32(_mm512_add_epi32(wide, _mm512_set1_epi32(128)), 8);
+  const __m512i rest = _mm512_sub_epi32(wide, _mm512_slli_epi32(top, 8));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(high), _mm512_cvtepi32_epi8(top));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(low), _mm512_cvtepi32_epi8(rest));
   return _mm512_reduce_add_epi32(wide);
 }
 
@@ -143,6 +147,10 @@ inline DF d_negate(DF a) {
 }
 inline DF to_float(DI a) {
   return _mm512_cvtepi32_ps(a);
+}
+// 256 * high + low
+inline DI di_join(DI high, DI low) {
+  return _mm512_add_epi32(low, _mm512_slli_epi32(high, 8));
 }
 inline DI di_zero() {
   return _mm512_setzero_si512();

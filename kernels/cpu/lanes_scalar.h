@@ -134,11 +134,13 @@ inline float reduce_max(F v) {
   }
   return v.v[0];
 }
-inline int32_t store_rounded(int8_t* p, F v) {
+inline int32_t store_rounded(int8_t* high, int8_t* low, F v) {
   int32_t sum = 0;
   for (int i = 0; i < 16; ++i) {
     const auto rounded = static_cast<int32_t>(__builtin_rintf(v.v[i]));
-    p[i] = static_cast<int8_t>(rounded);
+    const int32_t top = (rounded + 128) >> 8;
+    high[i] = static_cast<int8_t>(top);
+    low[i] = static_cast<int8_t>(rounded - 256 * top);
     sum += rounded;
   }
   return sum;
@@ -200,6 +202,10 @@ inline DI di_set1(const int32_t* p) {
   DI out;
   for (int i = 0; i < 16; ++i) out.v[i] = *p;
   return out;
+}
+inline DI di_join(DI high, DI low) {
+  for (int i = 0; i < 16; ++i) low.v[i] += 256 * high.v[i];
+  return low;
 }
 inline DI di_zero() {
   const int32_t none = 0;

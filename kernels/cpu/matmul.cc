@@ -30,7 +30,7 @@ TileLayout layout_of(const MatrixWeight& weight, int width) {
   TileLayout layout;
   int64_t end = 0;
   if (weight.any_quantised) {
-    end = aligned(weight.blocks * kBlockCols * width);
+    end = aligned(2 * weight.blocks * kBlockCols * width);
     layout.scales = end;
     end += aligned(weight.blocks * width * 4);
     for (int i = 0; i < kCorrections; ++i) {
