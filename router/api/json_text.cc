@@ -64,17 +64,13 @@ class Builder {
   bool null() { return add(nullptr); }
   bool boolean(bool value) { return add(value); }
   bool number_integer(int64_t value) { return add(value); }
+  // Integers that do not fit become floating point, which no integer field takes: its error then
+  // names the field.
   bool number_unsigned(uint64_t value) {
-    if (value > INT64_MAX) return fail(fmt::format("the integer {} is out of range", value));
+    if (value > INT64_MAX) return add(static_cast<double>(value));
     return add(static_cast<int64_t>(value));
   }
-  bool number_float(double value, const std::string& source) {
-    // The reader turns integers that do not fit into floating point.
-    if (source.find_first_of(".eE") == std::string::npos) {
-      return fail(fmt::format("the integer {} is out of range", source.substr(0, 40)));
-    }
-    return add(value);
-  }
+  bool number_float(double value, const std::string&) { return add(value); }
   bool string(std::string& value) { return add(std::move(value)); }
   bool binary(Json::binary_t&) { return fail("binary data is not JSON"); }
 
@@ -97,6 +93,9 @@ class Builder {
     std::string_view reason = error.what();
     if (size_t at = reason.find("; last read"); at != reason.npos) reason = reason.substr(0, at);
     if (size_t at = reason.find(": "); at != reason.npos) reason = reason.substr(at + 2);
+    if (size_t at = reason.find("] "); reason.starts_with('[') && at != reason.npos) {
+      reason = reason.substr(at + 2);
+    }
     error_ = reason;
     return false;
   }

@@ -22,8 +22,9 @@ void append_json_number(std::string& out, double value);
 
 constexpr int kJsonDepthMax = 64;
 
-// Reads one JSON text. Refused: bytes that are not UTF-8, nesting beyond kJsonDepthMax, integers
-// that do not fit int64. The last of equal keys wins. The error names line, column and byte.
+// Reads one JSON text. Refused: bytes that are not UTF-8, nesting beyond kJsonDepthMax. Integers
+// that do not fit int64 are read as floating point. The last of equal keys wins. The error names
+// line, column and byte.
 tl::expected<Json, std::string> parse_json(std::string_view text);
 
 }  // namespace chorus::api

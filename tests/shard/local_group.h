@@ -38,9 +38,9 @@ inline std::filesystem::path cached_model(const char* file) {
       xdg != nullptr && *xdg != 0 ? xdg : std::filesystem::path(home ? home : "/root") / ".cache";
   return cache / "chorus" / file;
 }
-inline const char* const kSmolLm2 = "SmolLM2-135M-Instruct.Q4_1.gguf";
-inline const char* const kQwen = "Qwen2.5-Coder-0.5B-Instruct.gguf";
-inline const char* const kGemma = "gemma-3-270m.Q4_K_M.gguf";
+inline constexpr const char* kSmolLm2 = "SmolLM2-135M-Instruct.Q4_1.gguf";
+inline constexpr const char* kQwen = "Qwen2.5-Coder-0.5B-Instruct.gguf";
+inline constexpr const char* kGemma = "gemma-3-270m.Q4_K_M.gguf";
 
 class LocalGroup {
  public:

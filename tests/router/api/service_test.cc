@@ -377,7 +377,7 @@ TEST_CASE("a stream and a whole answer have the same text and the same logprobs"
     if (choice["logprobs"].is_null()) continue;
     for (const json& token : choice["logprobs"]["content"]) logprobs.push_back(token);
   }
-  CHECK(text == whole["choices"][0]["message"]["content"]);
+  CHECK(text == whole["choices"][0]["message"]["content"].get<std::string>());
   CHECK(logprobs == whole["choices"][0]["logprobs"]["content"]);
   CHECK(logprobs.size() == 7);
 }
