@@ -23,13 +23,12 @@ def metric(server, name):
     return sum(map(float, values))
 
 
-def test_a_greedy_answer_is_sensible_and_repeats(client):
-    messages = [{"role": "user", "content": "The sky is blue. What colour is the sky?"}]
-    answers = {client.chat.completions.create(model="tgi", messages=messages, temperature=0,
+def test_a_greedy_answer_is_right_and_repeats(client):
+    answers = {client.chat.completions.create(model="tgi", messages=CAPITAL, temperature=0,
                                               max_tokens=30).choices[0].message.content
                for _ in range(3)}
     assert len(answers) == 1
-    assert "blue" in answers.pop().lower()
+    assert "Paris" in answers.pop()
 
 
 def test_shapes_are_openais(client):

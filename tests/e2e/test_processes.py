@@ -13,7 +13,9 @@ import pytest
 
 from conftest import BIN, SMOLLM2, Server, alive, children, serving
 
-LONG = dict(model="tgi", messages=[{"role": "user", "content": "Count to one thousand."}],
+# Greedy, the default model is still counting after 1,500 tokens.
+LONG = dict(model="tgi", messages=[{"role": "user", "content": "Write the numbers from 1 to 1000, "
+                                                     "separated by commas."}],
             temperature=0, max_tokens=4000)
 
 
@@ -37,6 +39,18 @@ def start_stream(server, outcome):
     return thread
 
 
+def wait_running(server, count, seconds=30):
+    """Until that many sequences are being generated."""
+    end = time.monotonic() + seconds
+    running = -1
+    while running < count:
+        assert time.monotonic() < end, f"{running} of {count} run"
+        lines = httpx.get(server.url + "/metrics").text.splitlines()
+        running = sum(float(line.split()[-1]) for line in lines
+                      if line.startswith("tgi_batch_current_size"))
+        time.sleep(0.01)
+
+
 def check_gone(pids, seconds=10):
     end = time.monotonic() + seconds
     while any(alive(pid) for pid in pids):
@@ -53,7 +67,7 @@ def test_a_signal_drains_and_ends_with_0(stop):
                 **{**LONG, "max_tokens": 60}).usage.completion_tokens)
         thread = threading.Thread(target=ask)
         thread.start()
-        time.sleep(0.1)
+        wait_running(server, 1)
         server.process.send_signal(stop)
         assert server.wait() == 0
         thread.join()
@@ -64,7 +78,7 @@ def test_draining_is_bounded():
     with serving("--graceful-termination-timeout", 1) as server:
         outcome = []
         thread = start_stream(server, outcome)
-        time.sleep(0.5)
+        wait_running(server, 1)
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.wait() == 0
@@ -123,10 +137,10 @@ def test_health_says_503_until_ready():
 
 
 def test_beyond_the_limit_429_with_retry_after():
-    with serving("--max-concurrent-requests", 2) as server:
+    with serving("--max-concurrent-requests", 2, "--graceful-termination-timeout", 1) as server:
         outcomes = [[] for _ in range(2)]
         threads = [start_stream(server, outcome) for outcome in outcomes]
-        time.sleep(0.7)
+        wait_running(server, 2)
         answer = httpx.post(server.url + "/v1/chat/completions", json={**LONG, "max_tokens": 1},
                             timeout=30)
         assert answer.status_code == 429
