@@ -8,7 +8,7 @@ alike; what counts is the ratio of medians. Standard library only, whole answers
 so that the load generator costs next to nothing.
 
   one stream    tokens/s of a greedy answer of 160 tokens, without its first token's time
-  16 streams    tokens/s over 16 such answers at once
+  16 streams    tokens/s over 16 answers of 96 tokens at once, without the first tokens' time
   prefill       prompt tokens/s of a prompt of about 512 tokens (never seen before), one token out
   start         from the command to ready, model in the page cache
 """
@@ -89,21 +89,28 @@ class Server:
         return seconds, usage["prompt_tokens"], usage["completion_tokens"]
 
 
-COUNT = "Count from {} to 500, separated by commas, digits only, without stopping."
+# Both servers keep counting until they are stopped.
+COUNT = "Write the numbers from 1 to {}, separated by commas."
 
 
 def one_stream(server, seed):
-    first = server.chat(COUNT.format(seed), 1)[0]
-    seconds, _, tokens = server.chat(COUNT.format(seed), 160)
+    first = server.chat(COUNT.format(900 + seed), 1)[0]
+    seconds, _, tokens = server.chat(COUNT.format(900 + seed), 160)
     return (tokens - 1) / (seconds - first)
 
 
 def sixteen_streams(server, seed):
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        began = time.monotonic()
-        tokens = sum(r[2] for r in pool.map(
-            lambda i: server.chat(COUNT.format(seed + i), 96), range(16)))
-        return tokens / (time.monotonic() - began)
+    def run(max_tokens):
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            began = time.monotonic()
+            answers = list(pool.map(
+                lambda i: server.chat(COUNT.format(900 + seed + i), max_tokens), range(16)))
+            return time.monotonic() - began, sum(answer[2] for answer in answers)
+
+    first, tokens_first = run(1)
+    seconds, tokens = run(96)
+    assert tokens > 0.8 * 16 * 96, f"{server.name}: answers ended early ({tokens} tokens)"
+    return (tokens - tokens_first) / (seconds - first)
 
 
 def prefill(server, seed):
