@@ -154,7 +154,7 @@ class Ops {
   virtual void sample(const SampleArgs& args) = 0;
 };
 
-// Instruction sets of the CPU backend's int8 path; all agree bit for bit.
+// Instruction sets of the CPU backend; all agree bit for bit.
 enum class Isa : uint8_t { scalar, avx2, avx512 };
 bool supported(Isa isa);
 Isa best_isa();

@@ -78,7 +78,6 @@ std::vector<int64_t> Executor::allocate_kv(int64_t kv_tokens) {
     kv_tokens = std::min(budget / bytes_per_block * block_tokens,
                          static_cast<int64_t>(limits_.slots) * limits_.context_max);
   }
-  // One block a sequence more than its tokens fill, since sequences do not share blocks.
   const int64_t blocks_full = ceil_div(kv_tokens, block_tokens);
   if (blocks_full < step_limits_.blocks_max) {
     throw NotEnoughMemory(fmt::format(
