@@ -24,6 +24,9 @@ enum class FinishReason : uint8_t {
 class TokenListener {
  public:
   virtual ~TokenListener() = default;
+  // Where the request asked for prompt_logprobs: the prompt's tokens from the second on, with the
+  // log-probability that the model gave each, chunk by chunk, all of them before the first accept.
+  virtual void prompt(const std::vector<shards::SampledToken>& tokens) { (void)tokens; }
   // The next token of the sequence. After `stop` no further token comes.
   virtual Verdict accept(const shards::SampledToken& token) = 0;
   // False while the consumer is behind: the sequence then leaves the plans, keeps its blocks until
@@ -39,6 +42,7 @@ struct GenerationRequest {
   std::vector<int32_t> prompt;  // not empty, shorter than the context
   shards::Sampling sampling;
   int64_t max_tokens = 0;                   // >= 1; the engine ends earlier where the context ends
+  bool prompt_logprobs = false;             // with sampling.top_logprobs alternatives each
   std::shared_ptr<TokenListener> listener;  // not null; let go on the engine's thread
 };
 

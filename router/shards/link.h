@@ -35,10 +35,23 @@ struct ShardInfo {
   std::vector<KvGroup> kv_groups;
 };
 
+struct LogitBias {
+  int32_t id = 0;
+  float bias = 0;
+};
+
 struct Sampling {
   float temperature = 0;  // 0: greedy
   float top_p = 1;
-  int top_k = 0;      // 0: off
+  int top_k = 0;                 // 0: off
+  float min_p = 0;               // 0: off
+  float typical_p = 1;           // 1: off
+  float repetition_penalty = 1;  // 1: off; over prompt and output
+  float frequency_penalty = 0;   // over the output
+  float presence_penalty = 0;
+  std::vector<LogitBias> logit_bias = {};  // sorted by id, ids differ
+  int64_t min_tokens = 0;                  // until so many tokens were sampled ...
+  std::vector<int32_t> late_ids = {};      // ... these are not (sorted): what ends a text
   uint64_t seed = 0;  // always explicit: the router chooses one where the request does not
   int choice = 0;
   int top_logprobs = 0;  // alternatives to report with each token
