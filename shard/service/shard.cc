@@ -75,11 +75,11 @@ void hand_over(comm::Communicator& communicator, Handover kind,
   communicator.publish(std::as_bytes(std::span(bytes)));
 }
 
-step::StepResult execute(step::Executor& executor, const v1::ToShard& message) {
+step::StepResult execute(step::Execution& execution, const v1::ToShard& message) {
   if (!message.has_step()) throw std::runtime_error("masks are not executed by this shard yet");
   auto plan = read_step(message.step());
   if (!plan) throw std::runtime_error(plan.error());
-  auto result = executor.execute(*plan);
+  auto result = execution.execute(*plan);
   if (!result) throw std::runtime_error(result.error());
   return std::move(*result);
 }
@@ -103,7 +103,7 @@ class Server final : public Shard, private v1::Shard::Service {
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
   }
 
-  void serve(step::Executor& executor, comm::Communicator& communicator,
+  void serve(step::Execution& execution, comm::Communicator& communicator,
              const v1::InfoResponse& info) override {
     info_.set_value(info);
     while (true) {
@@ -114,12 +114,12 @@ class Server final : public Shard, private v1::Shard::Service {
         request.set_kv_tokens(warmup->kv_tokens);
         hand_over(communicator, Handover::warmup, request);
         try {
-          warmup->blocks->set_value(executor.allocate_kv(warmup->kv_tokens));
+          warmup->blocks->set_value(execution.allocate_kv(warmup->kv_tokens));
         } catch (const step::NotEnoughMemory&) {  // the router is told, and ends the start
           warmup->blocks->set_exception(std::current_exception());
         }
       } else {
-        run_plan(executor, communicator, std::get<PlanJob>(job));
+        run_plan(execution, communicator, std::get<PlanJob>(job));
       }
     }
   }
@@ -127,10 +127,10 @@ class Server final : public Shard, private v1::Shard::Service {
   void stop() override { jobs_.push(StopJob{}); }
 
  private:
-  void run_plan(step::Executor& executor, comm::Communicator& communicator, PlanJob& job) {
+  void run_plan(step::Execution& execution, comm::Communicator& communicator, PlanJob& job) {
     hand_over(communicator, Handover::message, job.message);
     v1::FromShard answer;
-    const auto result = execute(executor, job.message);
+    const auto result = execute(execution, job.message);
     write_result(result, *answer.mutable_result());
     last_step_ = result.number;
     last_step_at_ = Clock::now().time_since_epoch().count();
@@ -209,7 +209,7 @@ std::unique_ptr<Shard> Shard::start(int channel_fd, const LoadState& load) {
   return std::make_unique<Server>(channel_fd, load);
 }
 
-void follow(step::Executor& executor, comm::Communicator& communicator) {
+void follow(step::Execution& execution, comm::Communicator& communicator) {
   while (true) {
     const std::vector<std::byte> bytes = communicator.receive();
     const auto* data = reinterpret_cast<const char*>(bytes.data());
@@ -217,13 +217,13 @@ void follow(step::Executor& executor, comm::Communicator& communicator) {
     if (size >= 0 && data[0] == static_cast<char>(Handover::warmup)) {
       v1::WarmupRequest request;
       if (!request.ParseFromArray(data + 1, size)) throw std::runtime_error("unreadable warm-up");
-      executor.allocate_kv(request.kv_tokens());
+      execution.allocate_kv(request.kv_tokens());
     } else {
       v1::ToShard message;
       if (size < 0 || !message.ParseFromArray(data + 1, size)) {
         throw std::runtime_error("unreadable message from rank 0");
       }
-      execute(executor, message);
+      execute(execution, message);
     }
   }
 }

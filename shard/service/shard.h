@@ -8,7 +8,7 @@
 
 #include "proto/chorus/v1/shard.pb.h"
 #include "shard/comm/communicator.h"
-#include "shard/step/executor.h"
+#include "shard/step/execution.h"
 
 namespace chorus::service {
 
@@ -27,12 +27,12 @@ class Shard {
 
   // Executes what the router sends until `stop` is called. Throws std::runtime_error when the
   // router's plan cannot be executed (this process must then end: the group is out of step).
-  virtual void serve(step::Executor& executor, comm::Communicator& communicator,
+  virtual void serve(step::Execution& execution, comm::Communicator& communicator,
                      const v1::InfoResponse& info) = 0;
   virtual void stop() = 0;  // any thread
 };
 
 // Ranks 1..: executes what rank 0 hands over; returns never, throws like serve().
-[[noreturn]] void follow(step::Executor& executor, comm::Communicator& communicator);
+[[noreturn]] void follow(step::Execution& execution, comm::Communicator& communicator);
 
 }  // namespace chorus::service

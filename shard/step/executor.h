@@ -4,7 +4,6 @@
 #pragma once
 
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <tl/expected.hpp>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "kernels/ops.h"
 #include "shard/comm/communicator.h"
 #include "shard/models/decoder.h"
+#include "shard/step/execution.h"
 #include "shard/step/plan.h"
 
 namespace chorus::step {
@@ -23,14 +23,7 @@ struct ExecutorLimits {
   int64_t kv_tokens = 0;    // what allocate_kv(0) allocates; 0: from the memory available
 };
 
-// The KV cache that was asked for, or that the memory allows, does not hold one whole sequence.
-class NotEnoughMemory : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-// Thread rules: one thread at a time.
-class Executor {
+class Executor final : public Execution {
  public:
   // All references must outlive the executor.
   Executor(kernels::Ops& ops, models::Decoder& decoder, comm::Communicator& communicator,
@@ -40,12 +33,12 @@ class Executor {
   // shared among the ranks) and records the pass. Every rank calls it at the same point. Answers
   // with the blocks per group, the minimum over ranks. Throws NotEnoughMemory where not even one
   // sequence of `context_max` fits.
-  std::vector<int64_t> allocate_kv(int64_t kv_tokens);
+  std::vector<int64_t> allocate_kv(int64_t kv_tokens) override;
 
   // Bytes of one block per group on this rank.
   std::vector<int64_t> block_bytes() const;
 
-  tl::expected<StepResult, std::string> execute(const Step& step);
+  tl::expected<StepResult, std::string> execute(const Step& step) override;
 
   // The last step's logits of this rank's vocabulary slice, [wanted, slice]; for tests.
   kernels::View logits() const { return buffers_.logits; }
