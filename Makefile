@@ -40,6 +40,10 @@ test-all: test ## test, and clang 19, sanitizers, fuzz targets 60 s each, the la
 	@deploy/setup/packages.sh build test test-all
 	@tests/test_all.sh $(JOBS)
 
+.PHONY: bench-router
+bench-router: build model ## the router's processor time behind a mock shard (ARGS="--step-us 3000")
+	@build/release/bin/router_cpu_bench --model-id "$(MODEL)" $(ARGS)
+
 .PHONY: format
 format: ## format the C++ files
 	@python3 tests/lint/format.py . --fix
