@@ -65,6 +65,7 @@ int serve(const launcher::LauncherOptions& options) {
            [&](const launcher::Ties& ties) {
              return launcher::router_command(options, programs, ties);
            },
+       .api_keys = launcher::api_key_lines(options),
        .drain = std::chrono::seconds(options.graceful_termination_timeout),
        .on_ready =
            [&](const std::string& address) {

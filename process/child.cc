@@ -34,4 +34,19 @@ void take_inherited(int fd, const char* flag) {
   }
 }
 
+std::string read_memory_file(int fd) {
+  std::string text;
+  char part[4096];
+  for (;;) {
+    const ssize_t bytes = pread(fd, part, sizeof part, static_cast<off_t>(text.size()));
+    if (bytes < 0 && errno == EINTR) continue;
+    if (bytes < 0) {
+      throw StartError(ExitCode::usage, fmt::format("file descriptor {} cannot be read: {}", fd,
+                                                    std::generic_category().message(errno)));
+    }
+    if (bytes == 0) return text;
+    text.append(part, static_cast<size_t>(bytes));
+  }
+}
+
 }  // namespace chorus::process

@@ -1,6 +1,8 @@
 // What every child of the launcher does first, so that nothing is left behind whatever dies.
 #pragma once
 
+#include <string>
+
 namespace chorus::process {
 
 // The kernel sends SIGKILL to this process when the thread that spawned it ends (Linux
@@ -10,5 +12,9 @@ void die_with_parent(int parent_pid);
 
 // Marks a descriptor close-on-exec; throws StartError(usage) naming `flag` where it is not open.
 void take_inherited(int fd, const char* flag);
+
+// All that an inherited memory file holds; the descriptor stays as it is, so that whoever started
+// this process can hand it to the next one too. Throws StartError(usage).
+std::string read_memory_file(int fd);
 
 }  // namespace chorus::process

@@ -10,8 +10,8 @@ namespace chorus::process {
 enum class ExitCode : int {
   ended_as_asked = 0,
   usage = 2,                // flags: unknown, out of range, contradictory
-  model_corrupt = 65,       // model file corrupt or unsupported
-  model_missing = 66,       // model file missing or unreadable
+  model_corrupt = 65,       // model (or key, certificate) file corrupt or unsupported
+  model_missing = 66,       // model (or key, certificate) file missing or unreadable
   unavailable = 69,         // port in use, device or memory not available
   fault = 70,               // a fault of ours while running
   restarts_exhausted = 78,  // the group was restarted too often

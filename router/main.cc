@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -40,7 +41,9 @@ struct Options {
   int64_t max_concurrent_requests = 128, max_stop_sequences = 4, payload_limit = 2'000'000;
   int64_t graceful_termination_timeout = 90;
   std::optional<int64_t> max_input_tokens, max_total_tokens, max_batch_prefill_tokens;
-  bool json_output = false;
+  bool json_output = false, metrics_need_key = false;
+  std::optional<int64_t> api_key_fd;
+  std::optional<std::string> api_key_file;
 };
 
 constexpr int64_t kPrefillTokens = 512;  // where --max-batch-prefill-tokens is not given
@@ -93,9 +96,18 @@ bool parse(Options& o, int argc, char** argv) {
        .short_name = 'g',
        .min = 0,
        .max = 86400},
+      {.name = "api-key-file",
+       .target = &o.api_key_file,
+       .help = "API keys, one a line, read again on change",
+       .env = "-"},
+      {.name = "metrics-need-key",
+       .target = &o.metrics_need_key,
+       .help = "/metrics needs a key too",
+       .env = "-"},
       {.name = "json-output", .target = &o.json_output, .help = "log as JSON lines"},
       {.name = "log-level", .target = &o.log_level, .help = "debug, info, warn or error"},
       {.name = "channel-fd", .target = &o.channel_fd, .help = "socket to rank 0", .env = "-"},
+      {.name = "api-key-fd", .target = &o.api_key_fd, .help = "memory with API keys", .env = "-"},
       {.name = "status-fd", .target = &o.status_fd, .help = "pipe to the launcher", .env = "-"},
       {.name = "parent-pid",
        .target = &o.parent_pid,
@@ -163,22 +175,36 @@ api::Serving read_text(const std::string& model_id) {
   return serving;
 }
 
-api::ServiceOptions service_options(const Options& o) {
+// Nothing: everybody may ask.
+std::unique_ptr<api::ApiKeys> read_keys(const Options& o) {
+  if (!o.api_key_fd && !o.api_key_file) return nullptr;
+  std::string given;
+  if (o.api_key_fd) given = process::read_memory_file(static_cast<int>(*o.api_key_fd));
+  auto keys = std::make_unique<api::ApiKeys>(given, o.api_key_file);
+  explicit_bzero(given.data(), given.size());
+  return keys;
+}
+
+api::ServiceOptions service_options(const Options& o, api::ApiKeys* keys) {
   return {.model_id = served_name(o.model_id),
           .version = CHORUS_VERSION,
           .chat = {.stop_sequences_max = o.max_stop_sequences},
           .input_tokens_max = o.max_input_tokens,
           .total_tokens_max = o.max_total_tokens,
-          .concurrent_requests_max = o.max_concurrent_requests};
+          .concurrent_requests_max = o.max_concurrent_requests,
+          .keys = keys,
+          .metrics_need_key = o.metrics_need_key};
 }
 
 void run(const Options& o, const process::StatusPipe& status) {
   Stop stop;
-  api::Service service(service_options(o));
+  const auto keys = read_keys(o);
+  api::Service service(service_options(o, keys.get()));
   http::Server server({.address = o.hostname,
                        .port = static_cast<uint16_t>(o.port),
                        .threads = static_cast<int>(o.http_threads),
-                       .limits = {.body_bytes = static_cast<size_t>(o.payload_limit)}},
+                       .limits = {.body_bytes = static_cast<size_t>(o.payload_limit)},
+                       .gate = service.gate()},
                       service.entry());
   const auto client = shards::Client::connect(static_cast<int>(o.channel_fd));
   api::Serving serving = read_text(o.model_id);
@@ -242,6 +268,7 @@ int main(int argc, char** argv) {
     if (o.parent_pid > 0) process::die_with_parent(static_cast<int>(o.parent_pid));
     if (o.status_fd >= 0) process::take_inherited(static_cast<int>(o.status_fd), "--status-fd");
     process::take_inherited(static_cast<int>(o.channel_fd), "--channel-fd");
+    if (o.api_key_fd) process::take_inherited(static_cast<int>(*o.api_key_fd), "--api-key-fd");
   } catch (const StartError& error) {
     std::fputs(fmt::format("chorus-router: {}\n", error.what()).c_str(), stderr);
     return static_cast<int>(error.code());

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <cstring>
 
 #include "launcher/options/tgi_flags.h"
 #include "process/exit_codes.h"
@@ -160,10 +161,27 @@ std::vector<Option> serving_rows(Parsed& parsed) {
   };
 }
 
+std::vector<Option> access_rows(Parsed& parsed) {
+  LauncherOptions& o = parsed.options;
+  return {
+      {.name = "api-key",
+       .target = &o.api_keys,
+       .help = "Key that requests must bring, visible in ps: better the variable or a file."},
+      {.name = "api-key-file",
+       .target = &o.api_key_file,
+       .help = "File of keys, `key` or `name:key` a line, read again when it changes.",
+       .env = "CHORUS_API_KEY_FILE"},
+      {.name = "metrics-need-key",
+       .target = &o.metrics_need_key,
+       .help = "Whether /metrics needs a key too, where there are keys.",
+       .env = "CHORUS_METRICS_NEED_KEY"},
+  };
+}
+
 std::vector<Option> make_table(Parsed& parsed) {
   std::vector<Option> table;
-  for (auto rows :
-       {model_rows(parsed), limit_rows(parsed), serving_rows(parsed), parsed.tgi.options()}) {
+  for (auto rows : {model_rows(parsed), limit_rows(parsed), serving_rows(parsed),
+                    access_rows(parsed), parsed.tgi.options()}) {
     table.insert(table.end(), rows.begin(), rows.end());
   }
   return table;
@@ -182,6 +200,31 @@ int64_t shards_of(const Parsed& parsed) {
     refuse(fmt::format("--sharded false contradicts --num-shard {}", shards));
   }
   return shards;
+}
+
+// An empty key, or a variable of commas alone, must not leave the server open. Says nothing of the
+// key itself.
+void check_keys(const LauncherOptions& o) {
+  for (const std::string& key : o.api_keys) {
+    const bool visible =
+        std::all_of(key.begin(), key.end(), [](char c) { return c > ' ' && c < 0x7F; });
+    if (key.empty() || !visible) {
+      refuse("--api-key, API_KEY: a key is visible ASCII characters without blanks");
+    }
+  }
+  const char* variable = std::getenv("API_KEY");
+  if (variable != nullptr && *variable != '\0' && o.api_keys.empty()) {
+    refuse("environment variable API_KEY: there is no key in it");
+  }
+  if (o.metrics_need_key && o.api_keys.empty() && !o.api_key_file) {
+    refuse("--metrics-need-key needs --api-key or --api-key-file");
+  }
+}
+
+// From the environment as /proc shows it, too: there the first bytes of a process stay.
+void wipe_variable(const char* name) {
+  if (char* value = std::getenv(name)) explicit_bzero(value, std::strlen(value));
+  unsetenv(name);
 }
 
 void check_together(const LauncherOptions& o) {
@@ -225,6 +268,8 @@ std::optional<LauncherOptions> read_options(int argc, const char* const* argv,
   o.num_shard = shards_of(parsed);
   o.warnings = parsed.tgi.check();
   check_together(o);
+  check_keys(o);
+  wipe_variable("API_KEY");
   remark_on_variable("HOSTNAME", is_ip_address, o.remarks);
   remark_on_variable("LOG_LEVEL", is_log_level, o.warnings);
   return std::move(o);

@@ -27,14 +27,18 @@ struct LauncherOptions {
   std::string cpu_path = "auto";
   std::optional<int64_t> threads;  // per shard
   int64_t kv_cache_tokens = 0;     // 0: from the memory
+  std::vector<std::string> api_keys;
+  std::optional<std::string> api_key_file;
+  bool metrics_need_key = false;
   bool json_output = false;
   std::string log_level = "info";
   std::vector<std::string> warnings;  // to log once the log is started
   std::vector<std::string> remarks;   // the same, as debug lines
 };
 
-// The options of a command line and the environment. Nothing where --help and the like were
-// answered; throws StartError(usage).
+// The options of a command line and the environment; API_KEY is wiped from the environment, which
+// every user of the machine with our uid could read and every child would inherit. Nothing where
+// --help and the like were answered; throws StartError(usage).
 std::optional<LauncherOptions> read_options(int argc, const char* const* argv,
                                             std::string_view version);
 

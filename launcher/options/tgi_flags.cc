@@ -1,8 +1,7 @@
-// The table of TGI's flags without effect here. Three ways to treat one:
+// The table of TGI's flags without effect here. Two ways to treat one:
 // - ignored: Chorus would serve the same without it, so a warning is enough;
 // - refused: the answers or limits would differ from what was asked for. As a variable it only
-//   warns, since a cluster's environment often names more than one program reads;
-// - guarded: refused as a variable too, because serving without it would be unsafe.
+//   warns, since a cluster's environment often names more than one program reads.
 #include "launcher/options/tgi_flags.h"
 
 #include <fmt/format.h>
@@ -15,7 +14,7 @@
 namespace chorus::launcher {
 namespace {
 
-enum class Treatment { ignored, refused, guarded };
+enum class Treatment { ignored, refused };
 enum class Form { text, flag };
 
 struct Row {
@@ -26,7 +25,6 @@ struct Row {
 };
 
 constexpr std::array kRows = {
-    Row{"api-key", Treatment::guarded},
     Row{"cors-allow-origin"},
     Row{"cuda-graphs", Treatment::ignored},
     Row{"cuda-memory-fraction"},
@@ -98,7 +96,6 @@ void check_row(const Row& row, bool given, std::vector<std::string>& warnings) {
   if (given) warnings.push_back(flag + " is TGI's and has no effect in Chorus");
   const std::string variable = variable_of(row);
   if (given || !variable_set(variable)) return;
-  if (row.treatment == Treatment::guarded) refuse("environment variable " + variable);
   warnings.push_back("environment variable " + variable + " is TGI's and has no effect in Chorus");
 }
 
@@ -138,9 +135,8 @@ std::string tgi_flags_markdown() {
       "\n## TGI's other flags\n\n"
       "Refused by name on the command line, since answers or limits would not be what was asked "
       "for; as environment variables they draw a warning: {}.\n\n"
-      "Refused in both places, since serving without it would not be safe: {}.\n\n"
       "Accepted with a warning, without effect: {}.\n",
-      list_of(Treatment::refused), list_of(Treatment::guarded), list_of(Treatment::ignored));
+      list_of(Treatment::refused), list_of(Treatment::ignored));
 }
 
 }  // namespace chorus::launcher

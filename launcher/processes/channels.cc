@@ -55,6 +55,18 @@ Descriptor make_group_memory() {
   return memory;
 }
 
+Descriptor make_memory_file(std::string_view text) {
+  Descriptor memory(memfd_create("chorus-keys", MFD_CLOEXEC));
+  check(memory.open(), "memory for a child to read");
+  while (!text.empty()) {
+    const ssize_t written = write(memory.get(), text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    check(written > 0, "memory for a child to read");
+    text.remove_prefix(static_cast<size_t>(written));
+  }
+  return memory;
+}
+
 void abort_group(int group_fd) {
   void* page = mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, group_fd, 0);
   if (page == MAP_FAILED) {

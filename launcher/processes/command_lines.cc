@@ -1,6 +1,8 @@
 // Command lines of the children, from the launcher's options.
 #include "launcher/processes/command_lines.h"
 
+#include <fmt/format.h>
+
 namespace chorus::launcher {
 namespace {
 
@@ -27,6 +29,7 @@ void add_ties(Arguments& arguments, const Ties& ties) {
   arguments.descriptor("--channel-fd", ties.channel);
   arguments.descriptor("--group-fd", ties.group);
   arguments.descriptor("--status-fd", ties.status);
+  arguments.descriptor("--api-key-fd", ties.keys);
   arguments.number("--parent-pid", ties.parent_pid);
 }
 
@@ -55,6 +58,14 @@ Command shard_command(const LauncherOptions& options, const std::filesystem::pat
   return {.program = programs / "chorus-shard", .arguments = arguments.take()};
 }
 
+std::string api_key_lines(const LauncherOptions& options) {
+  std::string lines;
+  for (size_t i = 0; i < options.api_keys.size(); ++i) {
+    lines += fmt::format("api-key-{}:{}\n", i + 1, options.api_keys[i]);
+  }
+  return lines;
+}
+
 Command router_command(const LauncherOptions& options, const std::filesystem::path& programs,
                        const Ties& ties) {
   Arguments arguments;
@@ -69,6 +80,8 @@ Command router_command(const LauncherOptions& options, const std::filesystem::pa
   arguments.number("--max-batch-prefill-tokens", options.max_batch_prefill_tokens);
   arguments.number("--payload-limit", options.payload_limit);
   arguments.number("--graceful-termination-timeout", options.graceful_termination_timeout);
+  if (options.api_key_file) arguments.text("--api-key-file", *options.api_key_file);
+  if (options.metrics_need_key) arguments.text("--metrics-need-key", "true");
   add_log(arguments, options);
   return {.program = programs / "chorus-router", .arguments = arguments.take()};
 }

@@ -150,6 +150,7 @@ class Group {
   Supervision decisions_;
   std::vector<Child> children_;
   Descriptor group_memory_;
+  Descriptor keys_memory_;
   ProgressDisplay display_;
   bool asked_to_end_ = false;
 };
@@ -161,7 +162,8 @@ void Group::start() {
     start_child(rank,
                 {.channel = rank == 0 ? channel.read.get() : -1, .group = group_memory_.get()});
   }
-  start_child(decisions_.router(), {.channel = channel.write.get()});
+  if (!plan_.api_keys.empty()) keys_memory_ = make_memory_file(plan_.api_keys);
+  start_child(decisions_.router(), {.channel = channel.write.get(), .keys = keys_memory_.get()});
 }
 
 void Group::start_child(int index, Ties ties) {
@@ -171,7 +173,7 @@ void Group::start_child(int index, Ties ties) {
   ties.status = status.write.get();
   ties.parent_pid = getpid();
   Inheritance inheritance{.output = output.write.get(), .colour = colours()};
-  for (const int fd : {ties.channel, ties.group, ties.status}) {
+  for (const int fd : {ties.channel, ties.group, ties.status, ties.keys}) {
     if (fd >= 0) inheritance.descriptors.push_back(fd);
   }
   const bool router = index == decisions_.router();

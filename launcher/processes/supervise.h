@@ -14,6 +14,7 @@ struct GroupPlan {
   int shards = 1;
   std::function<Command(int rank, const Ties&)> shard_command;
   std::function<Command(const Ties&)> router_command;
+  std::string api_keys = {};          // for the router's Ties::keys; empty: none
   std::chrono::milliseconds drain{};  // how long the router may finish its streams
   std::function<void(const std::string& address)> on_ready;
 };

@@ -21,6 +21,8 @@ constexpr std::string_view kRequest = "invalid_request_error";
 constexpr std::array kRows = {
     Row{ErrorKind::invalid_request, 400, kRequest, "", "validation"},
     Row{ErrorKind::context_length, 400, kRequest, "context_length_exceeded", "validation"},
+    Row{ErrorKind::unauthorized, 401, kRequest, "invalid_api_key", "unauthorized"},
+    Row{ErrorKind::forbidden, 403, kRequest, "forbidden", "unauthorized"},
     Row{ErrorKind::not_found, 404, kRequest, "not_found", "validation"},
     Row{ErrorKind::method_not_allowed, 405, kRequest, "method_not_allowed", "validation"},
     Row{ErrorKind::timeout, 408, kRequest, "timeout", "validation"},

@@ -13,6 +13,8 @@ namespace chorus::api {
 enum class ErrorKind : uint8_t {
   invalid_request,     // 400: not JSON, wrong type or range, not supported
   context_length,      // 400: the prompt does not fit the model
+  unauthorized,        // 401: no API key, or none of ours
+  forbidden,           // 403
   not_found,           // 404
   method_not_allowed,  // 405
   timeout,             // 408

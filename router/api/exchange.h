@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,7 +25,8 @@ struct Request {
   std::string query;
   std::vector<HeaderField> fields;
   std::string body;
-  std::string id;  // the client's x-request-id, or one made for it
+  std::string id;           // the client's x-request-id, or one made for it
+  std::string caller = {};  // the name of the API key it brought; set by a gate
 
   const std::string* find(std::string_view name) const {  // the first of that name, nullptr: none
     for (const HeaderField& field : fields) {
@@ -64,5 +66,9 @@ class Exchange {
 };
 
 using EntryPoint = std::function<Task<>(Exchange&)>;
+
+// Judges a request by its head, before its body is read: an answer ends it, nothing lets it pass to
+// the entry point. Says in `caller` whose request it is.
+using Gate = std::function<std::optional<Response>(Request&)>;
 
 }  // namespace chorus::api

@@ -13,11 +13,11 @@ namespace {
 constexpr std::array kRoutes = {
     Route{"POST", "/v1/chat/completions", chat_completions},
     Route{"GET", "/v1/models", models},
-    Route{"GET", "/", health},
-    Route{"GET", "/health", health},
-    Route{"GET", "/ping", health},
+    Route{"GET", "/", health, Guard::open},
+    Route{"GET", "/health", health, Guard::open},
+    Route{"GET", "/ping", health, Guard::open},
     Route{"GET", "/info", info},
-    Route{"GET", "/metrics", metrics},
+    Route{"GET", "/metrics", metrics, Guard::metrics},
 };
 
 void append_method(std::string& allow, std::string_view method) {

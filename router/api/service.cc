@@ -36,6 +36,16 @@ Response unknown_path(const Request& request) {
                          .message = "there is no route " + request.method + " " + request.path});
 }
 
+// Says nothing of the key that was sent, not even how long it was.
+Response unauthorized(bool brought) {
+  Response response =
+      error_response({.kind = ErrorKind::unauthorized,
+                      .message = brought ? "the API key is not one of this server's"
+                                         : "an API key is needed: Authorization: Bearer KEY"});
+  response.headers.push_back({"WWW-Authenticate", "Bearer"});
+  return response;
+}
+
 Response other_methods(const Request& request, std::string allow) {
   Response response;
   if (request.method == "OPTIONS") {
@@ -78,6 +88,11 @@ int64_t Service::context_max() const {
 Task<> Service::handle(Exchange& exchange) {
   const Request& request = exchange.request();
   Match match = find_route(request.method, request.path);
+  if (request.caller.empty() && needs_key(match.route)) {
+    Response response = unauthorized(false);
+    co_await exchange.respond(std::move(response));
+    co_return;
+  }
   if (match.route != nullptr) {
     co_await match.route->answer(*this, exchange);
     co_return;
@@ -85,6 +100,35 @@ Task<> Service::handle(Exchange& exchange) {
   Response response =
       match.allow.empty() ? unknown_path(request) : other_methods(request, std::move(match.allow));
   co_await exchange.respond(std::move(response));
+}
+
+// What no route answers is guarded too: without a key nothing is learnt but health.
+bool Service::needs_key(const Route* route) const {
+  if (options_.keys == nullptr) return false;
+  if (route == nullptr) return true;
+  switch (route->guard) {
+    case Guard::open:
+      return false;
+    case Guard::metrics:
+      return options_.metrics_need_key;
+    case Guard::key:
+      break;
+  }
+  return true;
+}
+
+Gate Service::gate() {
+  return [this](Request& request) -> std::optional<Response> {
+    if (options_.keys == nullptr) return {};
+    if (auto name = options_.keys->name_of(request)) {
+      request.caller = std::move(*name);
+      return {};
+    }
+    if (!needs_key(find_route(request.method, request.path).route)) return {};
+    const bool brought = request.find("authorization") != nullptr ||
+                         request.find("x-api-key") != nullptr || request.find("api-key") != nullptr;
+    return unauthorized(brought);
+  };
 }
 
 EntryPoint Service::entry() {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "modelfile/model.h"
+#include "router/api/api_keys.h"
 #include "router/api/chat_request.h"
 #include "router/api/exchange.h"
 #include "router/api/metrics.h"
@@ -29,6 +30,8 @@ struct ServiceOptions {
   std::optional<int64_t> total_tokens_max = {};  // --max-total-tokens
   int64_t concurrent_requests_max = 128;         // for /info; the engine enforces it
   int prompt_threads = 2;                        // that render and tokenise
+  ApiKeys* keys = nullptr;                       // outlives the service; nullptr: everybody may ask
+  bool metrics_need_key = false;
 };
 
 // The model's side of a request.
@@ -39,6 +42,8 @@ struct Serving {
   engine::Engine* engine = nullptr;  // outlives every request
   std::vector<bool> end_ids = {};    // by token id; filled by Service::serve
 };
+
+struct Route;
 
 class Service {
  public:
@@ -60,8 +65,13 @@ class Service {
 
   Task<> handle(Exchange& exchange);  // routes the request and answers it
   EntryPoint entry();                 // for http; refers to this
+  // For http, refers to this: refuses with 401 what needs a key and brings none of ours. Where
+  // there are keys, handle() answers such a route only after this has let the request pass.
+  Gate gate();
 
  private:
+  bool needs_key(const Route* route) const;
+
   const ServiceOptions options_;
   const int64_t started_;
   Readiness readiness_;

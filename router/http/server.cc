@@ -32,8 +32,8 @@ using boost::system::error_code;
 // A thread and the sessions that live on it.
 class Worker {
  public:
-  Worker(const Limits& limits, const api::EntryPoint& entry)
-      : limits_(limits),
+  Worker(const ServerOptions& options, const api::EntryPoint& entry)
+      : options_(options),
         entry_(entry),
         work_(asio::make_work_guard(context_)),
         deadline_(context_) {}
@@ -48,7 +48,7 @@ class Worker {
     if (draining_) return;  // closes it
     error_code ignored;     // a socket that is dead already is found out by its first read
     socket.set_option(tcp::no_delay(true), ignored);
-    auto session = make_session(std::move(socket), limits_, entry_);
+    auto session = make_session(std::move(socket), options_, entry_);
     sessions_.insert(session);
     asio::co_spawn(context_, session->run(), [this, session](std::exception_ptr fault) {
       if (fault) log_fault(fault);
@@ -83,7 +83,7 @@ class Worker {
     work_.reset();
   }
 
-  const Limits& limits_;
+  const ServerOptions& options_;
   const api::EntryPoint& entry_;
   asio::io_context context_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
@@ -111,7 +111,7 @@ struct Server::Parts {
   Parts(ServerOptions given, api::EntryPoint given_entry)
       : options(std::move(given)), entry(std::move(given_entry)) {
     for (int i = 0; i < std::max(1, options.threads); ++i) {
-      workers.push_back(std::make_unique<Worker>(options.limits, entry));
+      workers.push_back(std::make_unique<Worker>(options, entry));
     }
     acceptor.emplace(workers[0]->context());
     retry.emplace(workers[0]->context());

@@ -5,19 +5,11 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <string>
 
 #include "router/api/exchange.h"
-#include "router/http/limits.h"
+#include "router/http/server_options.h"
 
 namespace chorus::http {
-
-struct ServerOptions {
-  std::string address = "0.0.0.0";  // or a host name
-  uint16_t port = 3000;             // 0: any free one
-  int threads = 2;
-  Limits limits = {};
-};
 
 class Server {
  public:

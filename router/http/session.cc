@@ -96,11 +96,13 @@ class BeastSession final : public Session,
                            public api::Exchange,
                            public std::enable_shared_from_this<BeastSession> {
  public:
-  BeastSession(asio::ip::tcp::socket socket, const Limits& limits, const api::EntryPoint& entry)
+  BeastSession(asio::ip::tcp::socket socket, const ServerOptions& options,
+               const api::EntryPoint& entry)
       : stream_(std::move(socket)),
-        limits_(limits),
+        limits_(options.limits),
+        gate_(options.gate),
         entry_(entry),
-        buffer_(limits.head.head_bytes + limits.pipelined_bytes + 2 * kReadBytes) {}
+        buffer_(limits_.head.head_bytes + limits_.pipelined_bytes + 2 * kReadBytes) {}
 
   // ---- Session ----
 
@@ -108,6 +110,8 @@ class BeastSession final : public Session,
     while (!closing_) {
       const bool head = co_await read_head();
       if (!head) break;
+      const bool passed = co_await pass_gate();
+      if (!passed) continue;
       const bool body = co_await read_body();
       if (!body) break;
       co_await answer();
@@ -253,6 +257,20 @@ class BeastSession final : public Session,
     }
     buffer_.consume(head_bytes);
     return {};
+  }
+
+  // False: the request has been answered. Its body, unread, ends the connection.
+  Task<bool> pass_gate() {
+    if (!gate_) co_return true;
+    std::optional<api::Response> refusal = gate_(request_);
+    if (!refusal) co_return true;
+    if (head_.framing != Framing::none) closing_ = true;
+    parser_.reset();
+    api::Response response = std::move(*refusal);
+    co_await respond(std::move(response));
+    log_exchange(0);
+    if (gone_) closing_ = true;
+    co_return false;
   }
 
   Task<bool> read_body() {
@@ -416,9 +434,10 @@ class BeastSession final : public Session,
 
   void log_exchange(double ms) const {
     const int status = gone_ ? 499 : status_;
-    const std::string_view gap = log_detail_.empty() ? "" : ": ";
-    const std::string line = fmt::format("{} {} {} in {:.1f} ms, request {}{}{}", request_.method,
-                                         request_.path, status, ms, request_.id, gap, log_detail_);
+    std::string line = fmt::format("{} {} {} in {:.1f} ms, request {}", request_.method,
+                                   request_.path, status, ms, request_.id);
+    if (!request_.caller.empty()) line += ", key " + request_.caller;
+    if (!log_detail_.empty()) line += ": " + log_detail_;
     // Probes and scrapes would drown the rest.
     const bool quiet = status == 200 && request_.method == "GET";
     process::log_line(quiet ? process::LogLevel::debug : process::LogLevel::info, line);
@@ -485,6 +504,7 @@ class BeastSession final : public Session,
 
   beast::tcp_stream stream_;
   const Limits& limits_;
+  const api::Gate& gate_;
   const api::EntryPoint& entry_;
   beast::flat_buffer buffer_;  // read, not yet parsed
   std::optional<beast::http::request_parser<beast::http::string_body>> parser_;
@@ -506,9 +526,9 @@ class BeastSession final : public Session,
 
 }  // namespace
 
-std::shared_ptr<Session> make_session(asio::ip::tcp::socket socket, const Limits& limits,
+std::shared_ptr<Session> make_session(asio::ip::tcp::socket socket, const ServerOptions& options,
                                       const api::EntryPoint& entry) {
-  return std::make_shared<BeastSession>(std::move(socket), limits, entry);
+  return std::make_shared<BeastSession>(std::move(socket), options, entry);
 }
 
 }  // namespace chorus::http

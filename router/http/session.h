@@ -6,7 +6,7 @@
 
 #include "router/api/exchange.h"
 #include "router/api/task.h"
-#include "router/http/limits.h"
+#include "router/http/server_options.h"
 
 namespace chorus::http {
 
@@ -19,8 +19,8 @@ class Session {
   virtual void abort() = 0;  // closes now; a waiting entry point is told that the client is gone
 };
 
-// `limits` and `entry` outlive the session.
-std::shared_ptr<Session> make_session(boost::asio::ip::tcp::socket socket, const Limits& limits,
-                                      const api::EntryPoint& entry);
+// `options` and `entry` outlive the session.
+std::shared_ptr<Session> make_session(boost::asio::ip::tcp::socket socket,
+                                      const ServerOptions& options, const api::EntryPoint& entry);
 
 }  // namespace chorus::http

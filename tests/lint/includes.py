@@ -38,6 +38,7 @@ LIMITED = {
     r"spdlog/": ["process"],
     r"nlohmann/": ["modelfile", "router", "launcher", "tests", "bench"],
     r"prometheus/": ["router/api"],
+    r"openssl/": ["router"],
 }
 
 

@@ -15,7 +15,8 @@ namespace {
 class Variables {
  public:
   Variables(std::initializer_list<std::pair<const char*, const char*>> set) {
-    for (const char* name : {"HOSTNAME", "PORT", "MODEL_ID", "NUM_SHARD", "LOG_LEVEL", "API_KEY"}) {
+    for (const char* name : {"HOSTNAME", "PORT", "MODEL_ID", "NUM_SHARD", "LOG_LEVEL", "API_KEY",
+                             "CHORUS_API_KEY_FILE"}) {
       unsetenv(name);
     }
     for (const auto& [name, value] : set) {
@@ -109,13 +110,29 @@ TEST_CASE("harmless flags of TGI are accepted with a warning") {
                                  "--validation-workers is TGI's and has no effect in Chorus"});
 }
 
-TEST_CASE("as variables TGI's other flags only warn, but the API key is never passed over") {
-  {
-    const Variables set{{"QUANTIZE", "awq"}, {"PROMETHEUS_PORT", "tcp://10.0.0.1:9090"}};
-    CHECK(read({}).warnings.size() == 2);
-  }
-  const Variables key{{"API_KEY", "secret"}};
-  CHECK(refusal({}) == "environment variable API_KEY is TGI's; Chorus does not have it yet");
+TEST_CASE("as variables TGI's other flags only warn") {
+  const Variables set{{"QUANTIZE", "awq"}, {"PROMETHEUS_PORT", "tcp://10.0.0.1:9090"}};
+  CHECK(read({}).warnings.size() == 2);
+}
+
+TEST_CASE("keys come from flags or from API_KEY, which is wiped before a child could inherit it") {
+  const Variables set{{"API_KEY", "one,two"}};
+  CHECK(read({"--api-key", "a:b", "--api-key", "c"}).api_keys ==
+        std::vector<std::string>{"a:b", "c"});
+  CHECK(std::getenv("API_KEY") == nullptr);
+  const Variables again{{"API_KEY", "one,two"}};
+  CHECK(read({}).api_keys == std::vector<std::string>{"one", "two"});
+  CHECK(std::getenv("API_KEY") == nullptr);
+}
+
+TEST_CASE("what looks like a key and is none does not leave the server open") {
+  const char* value = GENERATE(",", "a, b", " ", "with\ttab");
+  const Variables set{{"API_KEY", value}};
+  const std::string why = refusal({});
+  CHECK(why.find("API_KEY") != std::string::npos);
+  CHECK(why.find("tab") == std::string::npos);
+  CHECK(refusal({"--api-key", ""}) != "(accepted)");
+  CHECK(refusal({"--metrics-need-key"}) != "(accepted)");
 }
 
 TEST_CASE("contradictions between flags are refused") {

@@ -1,5 +1,6 @@
 #include "launcher/processes/command_lines.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 namespace chorus::launcher {
@@ -60,6 +61,25 @@ TEST_CASE("the router is told the address and every limit of requests") {
                                        "true",
                                        "--log-level",
                                        "info"});
+}
+
+TEST_CASE("keys travel by descriptor, never on a command line") {
+  LauncherOptions options;
+  options.api_keys = {"sekret:1", "sekret2"};
+  options.api_key_file = "/run/keys";
+  options.metrics_need_key = true;
+  CHECK(api_key_lines(options) == "api-key-1:sekret:1\napi-key-2:sekret2\n");
+  const Arguments arguments =
+      router_command(options, "/opt/bin", {.channel = 5, .status = 7, .keys = 8}).arguments;
+  const auto has = [&](const std::string& text) {
+    return std::find(arguments.begin(), arguments.end(), text) != arguments.end();
+  };
+  CHECK(has("--api-key-fd"));
+  CHECK(has("/run/keys"));
+  CHECK(has("--metrics-need-key"));
+  for (const std::string& argument : arguments) {
+    CHECK(argument.find("sekret") == std::string::npos);
+  }
 }
 
 }  // namespace chorus::launcher
