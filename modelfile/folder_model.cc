@@ -56,23 +56,6 @@ class FolderConfig final : public Config {
   std::string architecture_;
 };
 
-// tokenizer_config.json holds one template, or a list of named ones.
-std::optional<std::string> template_in(const JsonFile& file) {
-  constexpr std::string_view kKey = "chat_template";
-  const json* value = file.find(kKey);
-  if (value == nullptr || !value->is_array()) return file.find_text(kKey);
-  for (const json& entry : *value) {
-    if (!entry.is_object()) file.corrupt(kKey, "is a list of something else than objects");
-    const auto name = entry.find("name");
-    const auto text = entry.find("template");
-    if (name == entry.end() || text == entry.end() || !text->is_string()) {
-      file.corrupt(kKey, "holds an entry without name or template");
-    }
-    if (*name == "default") return text->get<std::string>();
-  }
-  return std::nullopt;
-}
-
 std::vector<int32_t> token_ids(const JsonFile& file, std::string_view key) {
   std::vector<int32_t> ids;
   for (const int64_t id : file.find_integers(key)) {
@@ -104,14 +87,7 @@ class FolderModel final : public Model {
     return read_vocabulary(sources);
   }
 
-  std::optional<std::string> chat_template() const override {
-    if (const fs::path path = folder_ / "chat_template.jinja"; file_exists(path)) {
-      const MappedFile file(path);
-      return std::string(as_text(file.bytes()));
-    }
-    const auto settings = JsonFile::read_if_present(folder_ / "tokenizer_config.json");
-    return settings ? template_in(*settings) : std::nullopt;
-  }
+  ChatTemplates chat_templates() const override { return folder_chat_templates(folder_); }
 
   GenerationDefaults generation_defaults() const override {
     const auto file = JsonFile::read_if_present(folder_ / "generation_config.json");

@@ -145,9 +145,7 @@ class GgufModel final : public Model {
   const std::vector<Tensor>& tensors() const override { return gguf_.tensors(); }
   const Tensor* find(std::string_view name) const override { return gguf_.find_tensor(name); }
   Vocabulary vocabulary() const override { return gguf_vocabulary(gguf_); }
-  std::optional<std::string> chat_template() const override {
-    return gguf_.find_text("tokenizer.chat_template");
-  }
+  ChatTemplates chat_templates() const override { return gguf_chat_templates(gguf_); }
   GenerationDefaults generation_defaults() const override {
     return gguf_generation_defaults(gguf_);
   }

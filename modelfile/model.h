@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "modelfile/chat_templates.h"
 #include "modelfile/tensor.h"
 
 namespace chorus::modelfile {
@@ -77,7 +78,7 @@ class Model {
 
   // Throws FileError(unsupported) for vocabularies that Chorus does not read yet.
   virtual Vocabulary vocabulary() const = 0;
-  virtual std::optional<std::string> chat_template() const = 0;
+  virtual ChatTemplates chat_templates() const = 0;
   virtual GenerationDefaults generation_defaults() const = 0;
 
   virtual std::string name() const = 0;            // for people: general.name or the folder's name

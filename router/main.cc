@@ -25,7 +25,7 @@
 #include "router/engine/driver.h"
 #include "router/http/server.h"
 #include "router/shards/grpc_link.h"
-#include "router/text/chat_template.h"
+#include "router/text/chat_format.h"
 #include "router/text/tokenizer.h"
 
 namespace {
@@ -35,7 +35,7 @@ using process::ExitCode;
 using process::StartError;
 
 struct Options {
-  std::string model_id, hostname = "0.0.0.0", log_level = "info";
+  std::string model_id, chat_template_file, hostname = "0.0.0.0", log_level = "info";
   int64_t port = 3000, http_threads = 2;
   int64_t channel_fd = -1, status_fd = -1, parent_pid = 0;
   int64_t max_concurrent_requests = 128, max_stop_sequences = 4, payload_limit = 2'000'000;
@@ -51,6 +51,10 @@ constexpr int64_t kPrefillTokens = 512;  // where --max-batch-prefill-tokens is 
 bool parse(Options& o, int argc, char** argv) {
   const process::Option table[] = {
       {.name = "model-id", .target = &o.model_id, .help = "model folder or GGUF file"},
+      {.name = "chat-template-file",
+       .target = &o.chat_template_file,
+       .help = "chat template in place of the model's",
+       .env = "CHORUS_CHAT_TEMPLATE_FILE"},
       {.name = "hostname", .target = &o.hostname, .help = "address to listen on", .env = "-"},
       {.name = "port",
        .target = &o.port,
@@ -156,22 +160,23 @@ class Stop {
 };
 
 // The text side of the model, read while the shards load the weights.
-api::Serving read_text(const std::string& model_id) {
-  const auto model = modelfile::open_model(model_id, /*read_tensors=*/false);
+api::Serving read_text(const Options& o) {
+  const auto model = modelfile::open_model(o.model_id, /*read_tensors=*/false);
   api::Serving serving;
   serving.tokenizer = text::make_tokenizer(model->vocabulary());
   serving.defaults = model->generation_defaults();
-  if (const auto source = model->chat_template()) {
-    auto parsed = text::ChatTemplate::parse(*source);
-    if (!parsed) {
-      throw StartError(ExitCode::model_corrupt,
-                       fmt::format("{}: the chat template does not parse: line {}: {}", model_id,
-                                   parsed.error().line, parsed.error().message));
-    }
-    serving.chat_template = std::move(*parsed);
-  } else {
-    process::log_warn("{} brings no chat template: chat requests will be refused", model_id);
+  modelfile::ChatTemplates templates = model->chat_templates();
+  if (!o.chat_template_file.empty()) {
+    templates.sources = modelfile::read_chat_template_file(o.chat_template_file);
   }
+  if (templates.empty()) {
+    process::log_warn("{} brings no chat template: chat requests will be refused", o.model_id);
+    return serving;
+  }
+  auto format = text::ChatFormat::make(templates, std::string(serving.tokenizer->bos_text()),
+                                       std::string(serving.tokenizer->eos_text()));
+  if (!format) throw StartError(ExitCode::model_corrupt, format.error().message);
+  serving.chat_format = std::move(*format);
   return serving;
 }
 
@@ -207,7 +212,7 @@ void run(const Options& o, const process::StatusPipe& status) {
                        .gate = service.gate()},
                       service.entry());
   const auto client = shards::Client::connect(static_cast<int>(o.channel_fd));
-  api::Serving serving = read_text(o.model_id);
+  api::Serving serving = read_text(o);
   const auto info = client->wait_until_ready(
       [&](const shards::LoadProgress& p) { service.readiness().loading(p.fraction, p.what); },
       [&] { return stop.asked(); });

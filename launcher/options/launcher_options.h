@@ -12,6 +12,7 @@ namespace chorus::launcher {
 
 struct LauncherOptions {
   std::string model_id;
+  std::string chat_template_file;  // empty: what the model brings
   int64_t num_shard = 1;
   std::string hostname = "0.0.0.0";
   int64_t port = 3000;

@@ -70,6 +70,9 @@ Command router_command(const LauncherOptions& options, const std::filesystem::pa
                        const Ties& ties) {
   Arguments arguments;
   arguments.text("--model-id", options.model_id);
+  if (!options.chat_template_file.empty()) {
+    arguments.text("--chat-template-file", options.chat_template_file);
+  }
   add_ties(arguments, ties);
   arguments.text("--hostname", options.hostname);
   arguments.number("--port", options.port);

@@ -72,16 +72,12 @@ Error refused_by_template(const text::TemplateError& error) {
 }
 
 PromptTokens make_prompt(const Serving& serving, Json messages, int64_t now) {
-  Json variables = Json::object();
-  variables["messages"] = std::move(messages);
-  variables["tools"] = nullptr;
-  variables["documents"] = nullptr;
-  variables["add_generation_prompt"] = true;
-  variables["bos_token"] = std::string(serving.tokenizer->bos_text());
-  variables["eos_token"] = std::string(serving.tokenizer->eos_text());
-  auto prompt = serving.chat_template->render(variables, now);
-  if (!prompt) return tl::unexpected(refused_by_template(prompt.error()));
-  return serving.tokenizer->encode(*prompt, false);
+  text::ChatInput input;
+  input.messages = std::move(messages);
+  input.now = now;
+  auto chat = serving.chat_format->render(input);
+  if (!chat) return tl::unexpected(refused_by_template(chat.error()));
+  return serving.tokenizer->encode(chat->prompt, false);
 }
 
 // Runs on the pool.
@@ -94,7 +90,7 @@ std::optional<Error> check_serving(const Service& service, const Readiness::Snap
   if (state.phase != Readiness::Phase::ready || serving == nullptr) {
     return Error{.kind = ErrorKind::unavailable, .message = refusal(state)};
   }
-  if (!serving->chat_template) {
+  if (!serving->chat_format) {
     return Error{.kind = ErrorKind::template_refused,
                  .message = "this model brings no chat template, so it cannot answer messages"};
   }

@@ -17,7 +17,7 @@
 #include "router/api/metrics.h"
 #include "router/api/readiness.h"
 #include "router/engine/engine.h"
-#include "router/text/chat_template.h"
+#include "router/text/chat_format.h"
 #include "router/text/tokenizer.h"
 
 namespace chorus::api {
@@ -37,7 +37,7 @@ struct ServiceOptions {
 // The model's side of a request.
 struct Serving {
   std::unique_ptr<text::Tokenizer> tokenizer;
-  std::optional<text::ChatTemplate> chat_template;
+  std::optional<text::ChatFormat> chat_format;
   modelfile::GenerationDefaults defaults;
   engine::Engine* engine = nullptr;  // outlives every request
   std::vector<bool> end_ids = {};    // by token id; filled by Service::serve

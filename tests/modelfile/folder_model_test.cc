@@ -104,21 +104,6 @@ TEST_CASE("generation defaults come from generation_config.json", "[modelfile]")
   CHECK(refusal([&] { folder.open()->generation_defaults(); }).names("key eos_token_id"));
 }
 
-TEST_CASE("the chat template is looked for in three places", "[modelfile]") {
-  Folder folder;
-  CHECK_FALSE(folder.open()->chat_template().has_value());
-  folder.add("tokenizer_config.json", R"({"chat_template":[{"name":"tool_use","template":"T"}]})");
-  CHECK_FALSE(folder.open()->chat_template().has_value());
-  folder.add("tokenizer_config.json",
-             R"({"chat_template":[{"name":"tool_use","template":"T"},
-                                  {"name":"default","template":"D"}]})");
-  CHECK(folder.open()->chat_template() == "D");
-  folder.add("tokenizer_config.json", R"({"chat_template":"S"})");
-  CHECK(folder.open()->chat_template() == "S");
-  folder.add("chat_template.jinja", "J\n");
-  CHECK(folder.open()->chat_template() == "J\n");
-}
-
 TEST_CASE("a folder model is named after its folder", "[modelfile]") {
   const Folder folder;
   CHECK(folder.open()->name() == folder.path().filename().string());

@@ -110,7 +110,8 @@ TEST_CASE("a GGUF file opens as a model", "[modelfile]") {
   const auto model = open_gguf_model(path, true);
   CHECK(model->name() == "Small");
   CHECK(model->path() == path);
-  CHECK(model->chat_template() == "{{ messages }}");
+  REQUIRE(model->chat_templates().sources.size() == 1);
+  CHECK(model->chat_templates().sources[0].text == "{{ messages }}");
   CHECK(model->tensor("output_norm.weight").data.size() == 20);
   CHECK(refusal([&] { model->tensor("absent"); }).names("tensor absent is missing"));
   CHECK_FALSE(model->generation_defaults().temperature.has_value());

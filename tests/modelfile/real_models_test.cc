@@ -42,8 +42,9 @@ TEST_CASE("SmolLM2's GGUF file is read", "[modelfile]") {
   CHECK(vocabulary.merges.size() == 48900);
   REQUIRE(vocabulary.eos.has_value());
   CHECK(vocabulary.tokens[static_cast<size_t>(*vocabulary.eos)] == "<|im_end|>");
-  REQUIRE(model->chat_template().has_value());
-  CHECK(model->chat_template()->find("<|im_start|>") != std::string::npos);
+  const ChatTemplates templates = model->chat_templates();
+  REQUIRE(templates.sources.size() == 1);
+  CHECK(templates.sources[0].text.find("<|im_start|>") != std::string::npos);
 }
 
 TEST_CASE("Qwen2.5's GGUF file is read", "[modelfile]") {

@@ -116,10 +116,10 @@ MarkedText with_case(const MarkedText& text, Casing casing) {
   MarkedText result;
   result.markup = text.markup;
   auto range = text.outside.begin();
-  const auto from_outside = [&](size_t at) {  // asked for rising positions
+  const auto origin_at = [&](size_t at) {  // asked for rising positions
     const auto byte = static_cast<int64_t>(at);
     while (range != text.outside.end() && range->end <= byte) ++range;
-    return range != text.outside.end() && range->begin <= byte;
+    return range != text.outside.end() && range->begin <= byte ? range->origin : kOwn;
   };
   const bool mixed =
       !text.outside.empty() && !(text.outside[0].begin == 0 &&
@@ -142,10 +142,10 @@ MarkedText with_case(const MarkedText& text, Casing casing) {
     }
     after_cased = is_cased(c);
     const std::string bytes = encode_all(out);
-    append(result, mixed && from_outside(byte) ? foreign(bytes) : plain(bytes));
+    append(result, marked(bytes, mixed ? origin_at(byte) : kOwn));
     decode(text.bytes, byte);
   }
-  if (!mixed && !text.outside.empty()) mark_all(result);
+  if (!mixed) mark_all(result, origin_of(text));
   return result;
 }
 

@@ -196,7 +196,7 @@ void quote(const MarkedText& text, bool query, MarkedText& out) {
       bytes += fmt::format("%{:02X}", byte);
     }
   }
-  append(out, text.outside.empty() ? plain(std::move(bytes)) : foreign(std::move(bytes)));
+  append(out, marked(std::move(bytes), origin_of(text)));
 }
 
 Value url_encode(Engine& engine, const Value& input, const Arguments& arguments) {

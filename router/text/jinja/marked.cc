@@ -1,5 +1,5 @@
-// Range bookkeeping of MarkedText. Ranges that touch are merged, so text that is wholly from
-// outside has one range however often it was cut and joined.
+// Range bookkeeping of MarkedText. Marks of one origin that touch are merged, so text that is
+// wholly from one message has one mark however often it was cut and joined.
 #include "router/text/jinja/marked.h"
 
 #include <algorithm>
@@ -12,9 +12,9 @@ MarkedText plain(std::string bytes) {
   return text;
 }
 
-MarkedText foreign(std::string bytes) {
+MarkedText marked(std::string bytes, Origin origin) {
   MarkedText text = plain(std::move(bytes));
-  mark_all(text);
+  mark_all(text, origin);
   return text;
 }
 
@@ -33,11 +33,12 @@ void append(MarkedText& to, const MarkedText& from, size_t begin, size_t end) {
   to.bytes.append(from.bytes, begin, end - begin);
   auto range =
       std::upper_bound(from.outside.begin(), from.outside.end(), first,
-                       [](int64_t at, const ByteRange& candidate) { return at < candidate.end; });
+                       [](int64_t at, const Mark& candidate) { return at < candidate.end; });
   for (; range != from.outside.end() && range->begin < last; ++range) {
-    const ByteRange moved{std::max(range->begin, first) + shift,
-                          std::min(range->end, last) + shift};
-    if (!to.outside.empty() && to.outside.back().end == moved.begin) {
+    const Mark moved{std::max(range->begin, first) + shift, std::min(range->end, last) + shift,
+                     range->origin};
+    if (!to.outside.empty() && to.outside.back().end == moved.begin &&
+        to.outside.back().origin == moved.origin) {
       to.outside.back().end = moved.end;
     } else {
       to.outside.push_back(moved);
@@ -52,9 +53,16 @@ MarkedText slice(const MarkedText& from, size_t begin, size_t end) {
   return text;
 }
 
-void mark_all(MarkedText& text) {
+void mark_all(MarkedText& text, Origin origin) {
   text.outside.clear();
-  if (!text.bytes.empty()) text.outside.push_back({0, static_cast<int64_t>(text.bytes.size())});
+  if (origin == kOwn || text.bytes.empty()) return;
+  text.outside.push_back({0, static_cast<int64_t>(text.bytes.size()), origin});
+}
+
+Origin origin_of(const MarkedText& text) {
+  Origin origin = kOwn;
+  for (const Mark& mark : text.outside) origin = joined_origin(origin, mark.origin);
+  return origin;
 }
 
 }  // namespace chorus::text::jinja

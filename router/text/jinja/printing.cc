@@ -143,8 +143,7 @@ class Printer {
 
 MarkedText marked_like(const Value& value, std::string text) {
   // Namespaces change after they are made, so they do not know what is in them.
-  return value.any_outside() || value.is(Kind::attributes) ? foreign(std::move(text))
-                                                           : plain(std::move(text));
+  return marked(std::move(text), value.is(Kind::attributes) ? kOutside : value.origin());
 }
 
 class JsonWriter {

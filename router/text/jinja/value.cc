@@ -37,7 +37,7 @@ bool ordered(const Value& value) {
 void Object::take_in(const Value& child) {
   depth = std::max(depth, child.depth() + 1);
   weight += child.weight();
-  outside = outside || child.any_outside();
+  origin = joined_origin(origin, child.origin());
   if (depth > kDepthMax) fail("values are nested too deeply");
   if (weight > kWeightMax) fail("a value has too many parts");
 }
@@ -80,7 +80,7 @@ Value Value::real(double value) {
 
 Value Value::string(MarkedText text) {
   auto object = std::make_shared<String>();
-  object->outside = !text.outside.empty();
+  object->origin = origin_of(text);
   object->weight = 1 + static_cast<int64_t>(text.bytes.size() / 64 + text.outside.size() / 4);
   object->text = std::move(text);
   return of(Kind::string, std::move(object));

@@ -54,7 +54,7 @@ struct Object {
   virtual ~Object() = default;
   int depth = 0;         // of the containers inside
   int64_t weight = 1;    // values inside, shared ones counted each time they occur
-  bool outside = false;  // some text inside came from outside
+  Origin origin = kOwn;  // of the text inside
 
   void take_in(const Value& child);  // Failure beyond kDepthMax or kWeightMax
 };
@@ -117,7 +117,7 @@ class Value {
   std::shared_ptr<Object> shared() const { return object_; }
   int depth() const { return object_ ? object_->depth : 0; }
   int64_t weight() const { return object_ ? object_->weight : 1; }
-  bool any_outside() const { return object_ != nullptr && object_->outside; }
+  Origin origin() const { return object_ ? object_->origin : kOwn; }
 
  private:
   Kind kind_ = Kind::undefined;

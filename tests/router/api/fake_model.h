@@ -17,7 +17,7 @@
 
 #include "router/api/service.h"
 #include "router/engine/engine.h"
-#include "router/text/chat_template.h"
+#include "router/text/chat_format.h"
 #include "router/text/tokenizer.h"
 
 namespace chorus::api_test {
@@ -232,11 +232,13 @@ constexpr std::string_view kTemplate =
     "{% endif %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]";
 
 inline api::Serving serving_with(engine::Engine& engine, std::string_view source = kTemplate) {
-  auto parsed = text::ChatTemplate::parse(source);
-  if (!parsed) throw std::runtime_error(parsed.error().message);
+  modelfile::ChatTemplates templates;
+  templates.sources = {{"default", std::string(source), "test"}};
+  auto format = text::ChatFormat::make(templates, "<s>", "<|end|>");
+  if (!format) throw std::runtime_error(format.error().message);
   api::Serving serving;
   serving.tokenizer = std::make_unique<WordTokenizer>();
-  serving.chat_template.emplace(std::move(*parsed));
+  serving.chat_format.emplace(std::move(*format));
   serving.engine = &engine;
   return serving;
 }
