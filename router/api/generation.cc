@@ -43,7 +43,7 @@ void Inbox::interrupt() {
 Generation::Generation(Options options, std::shared_ptr<Inbox> inbox)
     : options_(std::move(options)),
       inbox_(std::move(inbox)),
-      detokenizer_(options_.stop, options_.tokenizer->strips_first_space()) {}
+      detokenizer_(*options_.tokenizer, {.stops = options_.stop}) {}
 
 bool Generation::is_end(int32_t id) const {
   const auto& ends = *options_.end_ids;
@@ -59,13 +59,8 @@ engine::Verdict Generation::accept(const shards::SampledToken& token) {
     finish(Outcome::stop, {});
     return engine::Verdict::stop;
   }
-  const std::string_view bytes = options_.tokenizer->bytes(token.id);
-  if (options_.logprobs) held_.push_back({.token = token, .begin = pushed_bytes_});
-  if (pushed_bytes_ == 0 && options_.tokenizer->strips_first_space() && bytes.starts_with(' ')) {
-    shown_bytes_ = 1;  // the space that is not shown
-  }
-  pushed_bytes_ += static_cast<int64_t>(bytes.size());
-  text::StopStrings::Result result = detokenizer_.push(bytes);
+  if (options_.logprobs) held_.push_back({.token = token, .begin = detokenizer_.text_bytes()});
+  text::StopStrings::Result result = detokenizer_.push(token.id);
   show(std::move(result.text));
   if (result.matched) {
     held_.clear();  // wholly inside the stop string: not part of the answer
@@ -82,8 +77,8 @@ void Generation::show(std::string text) {
   release(false);
 }
 
-// A token belongs to the piece that shows the first byte of its text. (Bytes that are no UTF-8 are
-// shown as three; a token after them may then go out a piece early.)
+// A token belongs to the piece that shows the first byte of its text, or of the character that it
+// goes on with.
 void Generation::release(bool all) {
   while (!held_.empty() && (all || held_.front().begin < shown_bytes_)) {
     piece_.tokens.push_back(std::move(held_.front().token));

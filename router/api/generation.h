@@ -88,7 +88,7 @@ class Generation final : public engine::TokenListener {
 
   struct Held {
     shards::SampledToken token;
-    int64_t begin;  // where its bytes begin in the sequence's text
+    int64_t begin;  // where its text begins in the sequence's text
   };
 
   Options options_;
@@ -96,7 +96,6 @@ class Generation final : public engine::TokenListener {
   text::Detokenizer detokenizer_;
   Piece piece_;            // what was not sent yet
   std::deque<Held> held_;  // tokens whose text was not shown yet
-  int64_t pushed_bytes_ = 0;
   int64_t shown_bytes_ = 0;
   End end_;
   bool ended_ = false;

@@ -4,14 +4,13 @@
 // Stop strings are valid UTF-8, so what is held back starts at a character.
 #include "router/text/detokenizer.h"
 
+#include <algorithm>
 #include <cassert>
 #include <cstdint>
 #include <utility>
 
 namespace chorus::text {
 namespace {
-
-constexpr std::string_view kReplacement = "\uFFFD";
 
 struct Range {
   unsigned char low, high;
@@ -59,7 +58,22 @@ Subpart next_subpart(std::string_view bytes) {
 
 }  // namespace
 
+void Utf8Stream::continue_from(std::string_view bytes) {
+  push(bytes);
+  from_before_ = pending_.size();
+}
+
+// Nothing where the bytes came before the stream: whoever sent those has replaced them.
+std::string_view Utf8Stream::replacement(size_t broken_bytes) {
+  constexpr std::string_view kThree = "\uFFFD\uFFFD\uFFFD";
+  assert(broken_bytes <= 3);
+  size_t own = broken_bytes - std::min(broken_bytes, std::exchange(from_before_, 0));
+  if (broken_ == Broken::per_subpart) own = std::min<size_t>(own, 1);
+  return kThree.substr(0, own * kThree.size() / 3);
+}
+
 std::string Utf8Stream::push(std::string_view bytes) {
+  if (bytes.empty()) return {};
   std::string joined = std::exchange(pending_, {});
   joined += bytes;
   std::string text;
@@ -70,14 +84,19 @@ std::string Utf8Stream::push(std::string_view bytes) {
       pending_ = rest;
       break;
     }
-    text += part.kind == Subpart::Kind::character ? rest.substr(0, part.bytes) : kReplacement;
+    if (part.kind == Subpart::Kind::character) {
+      text += rest.substr(0, part.bytes);
+      from_before_ = 0;
+    } else {
+      text += replacement(part.bytes);
+    }
     rest.remove_prefix(part.bytes);
   }
   return text;
 }
 
 std::string Utf8Stream::finish() {
-  return std::string(std::exchange(pending_, {}).empty() ? "" : kReplacement);
+  return std::string(replacement(std::exchange(pending_, {}).size()));
 }
 
 struct StopStrings::Automaton {
@@ -141,56 +160,90 @@ struct StopStrings::Automaton {
   }
 
   std::vector<Node> nodes;  // 0 is the root
+  bool include_stop = false;
   int32_t state = 0;
   bool matched = false;
-  std::string held;  // the state's path: the bytes not sent yet
+  std::string text;  // from `sent` on: the state's path, the bytes not sent yet
+  size_t sent = 0;
 };
 
-StopStrings::StopStrings(const std::vector<std::string>& stops)
-    : automaton_(std::make_unique<Automaton>(stops)) {}
+StopStrings::StopStrings(const std::vector<std::string>& stops, bool include_stop) {
+  if (stops.empty()) return;
+  automaton_ = std::make_unique<Automaton>(stops);
+  automaton_->include_stop = include_stop;
+}
 StopStrings::~StopStrings() = default;
 StopStrings::StopStrings(StopStrings&&) noexcept = default;
 StopStrings& StopStrings::operator=(StopStrings&&) noexcept = default;
 
+// What is held may be as long as a stop string: it stays where it is, and what was sent before it
+// is erased only when that is the larger part, so that many short pushes stay linear.
 StopStrings::Result StopStrings::push(std::string_view text) {
+  if (!automaton_) return {std::string(text), false};
   Automaton& automaton = *automaton_;
   if (automaton.matched) return {"", true};
-  size_t held = automaton.held.size();
-  std::string joined = std::exchange(automaton.held, {});
-  joined += text;
-  for (size_t at = held; at < joined.size(); ++at) {
-    automaton.state = automaton.step(automaton.state, static_cast<unsigned char>(joined[at]));
+  std::string& all = automaton.text;
+  size_t at = all.size();
+  all += text;
+  size_t end = 0;
+  for (; at < all.size() && !automaton.matched; ++at) {
+    automaton.state = automaton.step(automaton.state, static_cast<unsigned char>(all[at]));
     if (size_t match = automaton.nodes[automaton.state].match; match != 0) {
       automaton.matched = true;
-      joined.resize(at + 1 - match);
-      return {std::move(joined), true};
+      end = at + 1 - (automaton.include_stop ? 0 : match);
     }
   }
-  size_t kept = joined.size() - automaton.nodes[automaton.state].depth;
-  automaton.held = joined.substr(kept);
-  joined.resize(kept);
-  return {std::move(joined), false};
+  if (!automaton.matched) end = all.size() - automaton.nodes[automaton.state].depth;
+  Result result{all.substr(automaton.sent, end - automaton.sent), automaton.matched};
+  automaton.sent = end;
+  if (automaton.sent > all.size() / 2) {
+    all.erase(0, automaton.sent);
+    automaton.sent = 0;
+  }
+  return result;
 }
 
 std::string StopStrings::finish() {
+  if (!automaton_ || automaton_->matched) return {};
   automaton_->state = 0;
-  return std::exchange(automaton_->held, {});
+  std::string rest = automaton_->text.substr(automaton_->sent);
+  automaton_->text.clear();
+  automaton_->sent = 0;
+  return rest;
 }
 
-Detokenizer::Detokenizer(const std::vector<std::string>& stops, bool strip_first_space)
-    : stops_(stops), strip_next_space_(strip_first_space) {}
+Detokenizer::Detokenizer(const Tokenizer& tokenizer, DetokenizerOptions options)
+    : tokenizer_(&tokenizer),
+      skip_special_tokens_(options.skip_special_tokens),
+      strip_next_space_(tokenizer.strips_first_space() && options.prompt_tail.empty()),
+      utf8_(tokenizer.has_byte_tokens() ? Utf8Stream::Broken::per_byte
+                                        : Utf8Stream::Broken::per_subpart),
+      stops_(options.stops, options.include_stop) {
+  std::string before;
+  for (int32_t id : options.prompt_tail) before += bytes(id);
+  utf8_.continue_from(before);
+}
 
-StopStrings::Result Detokenizer::push(std::string_view token_bytes) {
-  std::string text = utf8_.push(token_bytes);
+std::string_view Detokenizer::bytes(int32_t id) const {
+  if (id < 0 || id >= tokenizer_->size()) return {};
+  if (!tokenizer_->is_control(id)) return tokenizer_->bytes(id);
+  return skip_special_tokens_ ? std::string_view() : tokenizer_->text(id);
+}
+
+StopStrings::Result Detokenizer::push(int32_t id) {
+  std::string text = utf8_.push(bytes(id));
   if (strip_next_space_ && !text.empty()) {
     strip_next_space_ = false;
     if (text[0] == ' ') text.erase(0, 1);
   }
+  text_bytes_ += static_cast<int64_t>(text.size());
   return stops_.push(text);
 }
 
 std::string Detokenizer::finish() {
-  StopStrings::Result last = stops_.push(utf8_.finish());
+  const std::string text = utf8_.finish();
+  text_bytes_ += static_cast<int64_t>(text.size());
+  StopStrings::Result last = stops_.push(text);
   return last.text + stops_.finish();
 }
 

@@ -18,6 +18,7 @@ class SentenceBpe final : public VocabularyTokenizer {
   // stands ready for characters that the vocabulary lacks.
   explicit SentenceBpe(const modelfile::Vocabulary& vocabulary);
   bool strips_first_space() const override { return space_prefix_; }
+  bool has_byte_tokens() const override { return true; }
 
  private:
   void encode_text(std::string_view text, std::vector<int32_t>& ids) const override;

@@ -36,6 +36,9 @@ class Tokenizer {
   virtual std::string_view eos_text() const = 0;
   // The decoder drops one space at the very start of a text (Llama 2 style vocabularies).
   virtual bool strips_first_space() const = 0;
+  // Characters without a token of their own are spelled by tokens of one byte: what of those is no
+  // UTF-8 is shown as one U+FFFD a byte.
+  virtual bool has_byte_tokens() const { return false; }
 };
 
 // Throws modelfile::FileError(unsupported, corrupt) naming what it cannot read.

@@ -97,6 +97,36 @@ void check_stops(const std::string& text, Choices& choices) {
   require(matched || sent == rest);
 }
 
+// Tokens chosen by the input, one at a time: the same text as in one go, with no stop string in it.
+void check_detokenizer(const Tokenizer& tokenizer, std::string_view input, Choices& choices) {
+  DetokenizerOptions options{.stops = stops_from("ab<|im_end|>\uFFFD\u00e9", choices),
+                             .include_stop = choices.next(2) == 0,
+                             .skip_special_tokens = choices.next(2) == 0};
+  Utf8Stream utf8(tokenizer.has_byte_tokens() ? Utf8Stream::Broken::per_byte
+                                              : Utf8Stream::Broken::per_subpart);
+  StopStrings stops(options.stops, options.include_stop);
+  Detokenizer detokenizer(tokenizer, options);
+  std::string text, sent;
+  bool matched = false;
+  for (unsigned char byte : input.substr(0, 4096)) {
+    const int32_t id = (byte * 7 + static_cast<int>(text.size())) % (tokenizer.size() + 2) - 1;
+    const bool known = id >= 0 && id < tokenizer.size();
+    if (known && !tokenizer.is_control(id)) text += utf8.push(tokenizer.bytes(id));
+    if (known && tokenizer.is_control(id) && !options.skip_special_tokens) {
+      text += utf8.push(tokenizer.text(id));
+    }
+    auto result = detokenizer.push(id);
+    sent += result.text;
+    matched = result.matched;
+  }
+  sent += detokenizer.finish();
+  text += utf8.finish();
+  if (tokenizer.strips_first_space() && text.starts_with(' ')) text.erase(0, 1);
+  auto expected = stops.push(text);
+  require(sent == expected.text + stops.finish());
+  if (matched) require(expected.matched);
+}
+
 void check_tokenizer(const Tokenizer& tokenizer, const std::string& text,
                      const std::string& expected) {
   std::string bytes;
@@ -134,6 +164,9 @@ void check(std::string_view input) {
   Choices choices(input);
   std::string text = check_utf8(input, choices);
   check_stops(text, choices);
+  for (const auto& tokenizer : {std::cref(sentence), std::cref(smollm)}) {
+    check_detokenizer(*tokenizer.get(), input, choices);
+  }
   check_tokenizer(*sentence, text, with_spaces(text));
   for (const auto& tokenizer : {std::cref(smollm), std::cref(o200k), std::cref(llama3)}) {
     check_tokenizer(*tokenizer.get(), text, text);
