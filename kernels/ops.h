@@ -100,8 +100,8 @@ struct SampleArgs {        // choose one token per wanted row
   View last_tokens;        // i32 [slots, 1]: results[r].token is stored at params[r].slot
   // Per slot the list of adjustments, for rows whose params say `adjusted`, the same on every rank.
   // A penalised row's token is counted there.
-  View adjustments;        // u8 [slots, vocab_size * sizeof(Adjustment)]
-  View adjustment_counts;  // i32 [slots, 1]: entries of each list
+  View adjustments = {};        // u8 [slots, vocab_size * sizeof(Adjustment)]
+  View adjustment_counts = {};  // i32 [slots, 1]: entries of each list
 };
 
 class Program {  // a recorded list of operations
