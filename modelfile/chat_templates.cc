@@ -133,6 +133,25 @@ ChatTemplates gguf_chat_templates(const Gguf& gguf) {
   return templates;
 }
 
+ChatTemplates read_chat_templates(const fs::path& path) {
+  if (path.extension() == ".gguf") {
+    const MappedFile file(path);
+    return gguf_chat_templates(Gguf(file.bytes(), path.string()));
+  }
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) {
+    throw FileError(FileError::Kind::missing, path.string() + ": no such folder or file");
+  }
+  if (!fs::is_directory(status)) return folder_chat_templates(path.parent_path());
+  ChatTemplates templates = folder_chat_templates(path);
+  if (!templates.empty() || file_exists(path / "tokenizer_config.json")) return templates;
+  for (fs::directory_iterator at(path, error), end; !error && at != end; at.increment(error)) {
+    if (at->path().extension() == ".gguf") return read_chat_templates(at->path());
+  }
+  return templates;
+}
+
 std::vector<ChatTemplateSource> read_chat_template_file(const fs::path& path) {
   std::vector<ChatTemplateSource> sources;
   if (path.extension() != ".json") return {{"default", text_of(path), path.string()}};

@@ -31,7 +31,10 @@ struct ChatTemplates {
   const ChatTemplateSource* find(std::string_view name) const;  // nullptr where absent
 };
 
-// Throw FileError where a file that is there cannot be read.
+// Of a .gguf file or a folder (with one .gguf file, or of Hugging Face files), or of the folder
+// that a tokenizer.json lies in. Reads no weights and needs none. All of these throw FileError
+// where a file cannot be read.
+ChatTemplates read_chat_templates(const std::filesystem::path& path);
 ChatTemplates folder_chat_templates(const std::filesystem::path& folder);
 ChatTemplates gguf_chat_templates(const Gguf& gguf);
 

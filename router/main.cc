@@ -1,10 +1,10 @@
 // chorus-router: HTTP in front, the shards behind. Answers from the first moment (503 with the
 // loading progress), serves once the shards are ready, drains on SIGTERM. Started by
-// chorus-launcher, which hands it the socket to rank 0 as a descriptor.
+// chorus-launcher, which hands it the socket to rank 0 as a descriptor. `chorus-router text` is
+// something else: a model's tokenizer and templates for people who debug prompts.
 #include <fmt/format.h>
 #include <pthread.h>
 
-#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -13,13 +13,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
-#include <vector>
 
 #include "modelfile/error.h"
 #include "modelfile/model.h"
 #include "process/child.h"
-#include "process/descriptor_limit.h"
 #include "process/exit_codes.h"
 #include "process/log.h"
 #include "process/options.h"
@@ -30,6 +29,7 @@
 #include "router/shards/grpc_link.h"
 #include "router/text/chat_format.h"
 #include "router/text/tokenizer.h"
+#include "router/text_commands/text_commands.h"
 
 namespace {
 
@@ -45,9 +45,8 @@ struct Options {
   int64_t graceful_termination_timeout = 90;
   std::optional<int64_t> max_input_tokens, max_total_tokens, max_batch_prefill_tokens;
   bool json_output = false, metrics_need_key = false;
-  std::optional<int64_t> api_key_fd, max_connections;
-  std::optional<std::string> api_key_file, tls_cert, tls_key;
-  std::vector<std::string> cors_allow_origin, allowed_host;
+  std::optional<int64_t> api_key_fd;
+  std::optional<std::string> api_key_file;
 };
 
 constexpr int64_t kPrefillTokens = 512;  // where --max-batch-prefill-tokens is not given
@@ -112,22 +111,6 @@ bool parse(Options& o, int argc, char** argv) {
        .target = &o.metrics_need_key,
        .help = "/metrics needs a key too",
        .env = "-"},
-      {.name = "cors-allow-origin",
-       .target = &o.cors_allow_origin,
-       .help = "origin whose pages may use the server; unset: any",
-       .env = "-"},
-      {.name = "allowed-host",
-       .target = &o.allowed_host,
-       .help = "name that Host may hold on a loopback address",
-       .env = "-"},
-      {.name = "tls-cert", .target = &o.tls_cert, .help = "PEM certificate chain", .env = "-"},
-      {.name = "tls-key", .target = &o.tls_key, .help = "PEM key of the certificate", .env = "-"},
-      {.name = "max-connections",
-       .target = &o.max_connections,
-       .help = "connections at once; unset: what the file descriptors allow",
-       .min = 1,
-       .max = 1 << 20,
-       .env = "-"},
       {.name = "json-output", .target = &o.json_output, .help = "log as JSON lines"},
       {.name = "log-level", .target = &o.log_level, .help = "debug, info, warn or error"},
       {.name = "channel-fd", .target = &o.channel_fd, .help = "socket to rank 0", .env = "-"},
@@ -142,9 +125,6 @@ bool parse(Options& o, int argc, char** argv) {
       "chorus-router", "HTTP in front of the shards; started by chorus-launcher.", CHORUS_VERSION};
   if (!process::parse_options(program, table, argc, argv)) return false;
   if (o.model_id.empty()) throw StartError(ExitCode::usage, "--model-id is missing");
-  if (o.tls_cert.has_value() != o.tls_key.has_value()) {
-    throw StartError(ExitCode::usage, "--tls-cert and --tls-key belong together");
-  }
   if (o.channel_fd < 0) {
     throw StartError(ExitCode::usage, "--channel-fd is missing: chorus-launcher starts the router");
   }
@@ -213,38 +193,6 @@ std::unique_ptr<api::ApiKeys> read_keys(const Options& o) {
   return keys;
 }
 
-// Beside the connections: the model's files, the engine, descriptors for the launcher.
-constexpr int64_t kOtherDescriptors = 128;
-
-size_t connections_max(const Options& o, size_t spare) {
-  const int64_t limit = process::raise_descriptor_limit();
-  const int64_t possible = limit - kOtherDescriptors - static_cast<int64_t>(spare);
-  if (o.max_connections && *o.max_connections > possible) {
-    throw StartError(
-        ExitCode::unavailable,
-        fmt::format("--max-connections {}: the limit of {} file descriptors allows {}; "
-                    "raise it (ulimit -n)",
-                    *o.max_connections, limit, std::max<int64_t>(possible, 0)));
-  }
-  return static_cast<size_t>(o.max_connections.value_or(std::clamp<int64_t>(possible, 1, 1 << 20)));
-}
-
-http::ServerOptions server_options(const Options& o, api::Service& service, bool keys) {
-  http::ServerOptions options{.address = o.hostname,
-                              .port = static_cast<uint16_t>(o.port),
-                              .threads = static_cast<int>(o.http_threads),
-                              .limits = {.body_bytes = static_cast<size_t>(o.payload_limit)},
-                              .gate = service.gate()};
-  options.connections_max = connections_max(o, options.spare_connections);
-  options.browsers.origins = o.cors_allow_origin;
-  options.browsers.hosts = o.allowed_host;
-  // A page does not know the key: where there are keys, it may come under any name.
-  options.browsers.check_host = !keys && http::is_loopback(o.hostname);
-  if (o.tls_cert)
-    options.certificate = std::make_shared<http::Certificate>(*o.tls_cert, *o.tls_key);
-  return options;
-}
-
 api::ServiceOptions service_options(const Options& o, api::ApiKeys* keys) {
   return {.model_id = served_name(o.model_id),
           .version = CHORUS_VERSION,
@@ -260,7 +208,12 @@ void run(const Options& o, const process::StatusPipe& status) {
   Stop stop;
   const auto keys = read_keys(o);
   api::Service service(service_options(o, keys.get()));
-  http::Server server(server_options(o, service, keys != nullptr), service.entry());
+  http::Server server({.address = o.hostname,
+                       .port = static_cast<uint16_t>(o.port),
+                       .threads = static_cast<int>(o.http_threads),
+                       .limits = {.body_bytes = static_cast<size_t>(o.payload_limit)},
+                       .gate = service.gate()},
+                      service.entry());
   const auto client = shards::Client::connect(static_cast<int>(o.channel_fd));
   api::Serving serving = read_text(o);
   const auto info = client->wait_until_ready(
@@ -288,6 +241,11 @@ void run(const Options& o, const process::StatusPipe& status) {
   server.drain(std::chrono::seconds(o.graceful_termination_timeout));
 }
 
+ExitCode code_of(const modelfile::FileError& error) {
+  return error.kind() == modelfile::FileError::Kind::missing ? ExitCode::model_missing
+                                                             : ExitCode::model_corrupt;
+}
+
 int fail(const process::StatusPipe& status, ExitCode code, const char* message) {
   process::log_error("{}", message);
   status.failed(static_cast<int>(code), message);
@@ -302,18 +260,32 @@ int guarded(const Options& o) {
   } catch (const StartError& error) {
     return fail(status, error.code(), error.what());
   } catch (const modelfile::FileError& error) {
-    return fail(status,
-                error.kind() == modelfile::FileError::Kind::missing ? ExitCode::model_missing
-                                                                    : ExitCode::model_corrupt,
-                error.what());
+    return fail(status, code_of(error), error.what());
   } catch (const std::exception& error) {
     return fail(status, ExitCode::fault, error.what());
+  }
+}
+
+int text_command(int argc, char** argv) {
+  const auto end = [](ExitCode code, const char* message) {
+    std::fputs(fmt::format("chorus-router: {}\n", message).c_str(), stderr);
+    return static_cast<int>(code);
+  };
+  try {
+    return text_commands::run(argc, argv, CHORUS_VERSION);
+  } catch (const StartError& error) {
+    return end(error.code(), error.what());
+  } catch (const modelfile::FileError& error) {
+    return end(code_of(error), error.what());
+  } catch (const std::exception& error) {
+    return end(ExitCode::fault, error.what());
   }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "text") return text_command(argc, argv);
   Options o;
   try {
     if (!parse(o, argc, argv)) return 0;

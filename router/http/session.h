@@ -1,5 +1,4 @@
-// One connection, from accept to close. Beast stands behind session.cc alone, and does not know
-// whether the connection is encrypted.
+// One connection, from accept to close. Beast stands behind session.cc alone.
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
@@ -20,9 +19,8 @@ class Session {
   virtual void abort() = 0;  // closes now; a waiting entry point is told that the client is gone
 };
 
-// `options` and `entry` outlive the session. `spare`: as in ServerOptions.
+// `options` and `entry` outlive the session.
 std::shared_ptr<Session> make_session(boost::asio::ip::tcp::socket socket,
-                                      const ServerOptions& options, const api::EntryPoint& entry,
-                                      bool spare);
+                                      const ServerOptions& options, const api::EntryPoint& entry);
 
 }  // namespace chorus::http

@@ -22,7 +22,7 @@ bool given(const Json& list) {
   return list.is_array() && !list.empty();
 }
 
-std::optional<TemplateError> check(const ChatInput& input, const TemplateTraits& traits) {
+std::optional<TemplateError> check(const ChatInput& input) {
   if (input.continue_final_message && input.add_generation_prompt) {
     return refused(
         "continue_final_message and add_generation_prompt exclude each other: the last message is "
@@ -30,9 +30,6 @@ std::optional<TemplateError> check(const ChatInput& input, const TemplateTraits&
   }
   if (input.kwargs.contains("messages")) {
     return refused("chat_template_kwargs must not hold \"messages\"");
-  }
-  if (given(input.tools) && !traits.tools) {
-    return refused("the model's chat template has no place for tools");
   }
   return std::nullopt;
 }
@@ -106,7 +103,7 @@ tl::expected<RenderedChat, TemplateError> ChatFormat::render(const ChatInput& in
   const Choice chosen = choose(input.template_name, given(input.tools));
   if (!chosen) return tl::unexpected(chosen.error());
   const auto& [name, chat_template, traits] = **chosen;
-  if (auto error = check(input, traits)) return tl::unexpected(std::move(*error));
+  if (auto error = check(input)) return tl::unexpected(std::move(*error));
 
   Json messages = input.messages;
   drop_null_fields(messages);
@@ -133,8 +130,13 @@ tl::expected<RenderedChat, TemplateError> ChatFormat::render(const ChatInput& in
     }
   }
   auto chat = chat_template.render(variables, input.now);
-  if (!chat || !continuation) return chat;
-  if (auto error = continuation->cut(*chat)) return tl::unexpected(std::move(*error));
+  if (!chat) return chat;
+  if (continuation) {
+    if (auto error = continuation->cut(*chat)) return tl::unexpected(std::move(*error));
+  }
+  if (auto error = left_out(messages, input.tools, *chat, traits)) {
+    return tl::unexpected(std::move(*error));
+  }
   return chat;
 }
 

@@ -78,26 +78,23 @@ void adapt_arguments(Json& call, bool as_text) {
   if (parsed.is_object()) *arguments = std::move(parsed);
 }
 
-std::string adapt_calls(Json& message, const TemplateTraits& traits) {
+void adapt_calls(Json& message, const TemplateTraits& traits) {
   const auto calls = message.find("tool_calls");
-  if (calls == message.end()) return {};
+  if (calls == message.end()) return;
   if (!calls->is_array() || calls->empty()) {
     message.erase("tool_calls");
-    return {};
+    return;
   }
-  if (!traits.tool_calls) return "the model's chat template has no place for tool calls";
   for (Json& call : *calls) adapt_arguments(call, traits.argument_text);
-  if (traits.calls_content && !message.contains("content")) message["content"] = "";
-  return {};
+  if (message.contains("content")) return;
+  using NoContent = TemplateTraits::NoContent;
+  if (traits.no_content == NoContent::null) message["content"] = nullptr;
+  if (traits.no_content == NoContent::empty) message["content"] = "";
 }
 
 std::string adapt_message(Json& message, const TemplateTraits& traits) {
-  const std::string role = text_field(message, "role");
-  if (role == "tool" && !traits.tool_results) {
-    return "the model's chat template has no place for the role \"tool\"";
-  }
-  if (role == "developer" && !traits.developer) message["role"] = "system";
-  if (std::string problem = adapt_calls(message, traits); !problem.empty()) return problem;
+  if (text_field(message, "role") == "developer" && !traits.developer) message["role"] = "system";
+  adapt_calls(message, traits);
   return adapt_content(message, traits.content_of(text_field(message, "role")));
 }
 
@@ -160,6 +157,36 @@ std::optional<TemplateError> adapt(Json& messages, const TemplateTraits& traits)
       return TemplateError{.message = std::move(problem), .line = 0, .message_index = index};
     }
     ++index;
+  }
+  return std::nullopt;
+}
+
+std::optional<TemplateError> left_out(const Json& messages, const Json& tools,
+                                      const RenderedChat& chat, const TemplateTraits& traits) {
+  const auto shown = [&](const Json& holder) {
+    const Json* function = field_of(holder, "function");
+    const std::string name = function == nullptr ? "" : text_field(*function, "name");
+    return chat.prompt.text.find(name) != std::string::npos;
+  };
+  const auto error = [](std::string_view what, int index) {
+    return TemplateError{
+        .message = fmt::format("the model's chat template has no place for {}", what),
+        .line = 0,
+        .message_index = index};
+  };
+  if (tools.is_array() && !tools.empty() && !traits.tools && !shown(tools[0])) {
+    return error("tools", -1);
+  }
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const auto index = static_cast<int>(i);
+    const Json* calls = field_of(messages[i], "tool_calls");
+    if (calls != nullptr && !traits.tool_calls && !shown(calls->front())) {
+      return error("tool calls", index);
+    }
+    const bool result = text_field(messages[i], "role") == "tool";
+    if (result && !traits.tool_results && chat.message_begins[i] < 0) {
+      return error("the role \"tool\"", index);
+    }
   }
   return std::nullopt;
 }

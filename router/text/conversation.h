@@ -18,9 +18,14 @@ void drop_null_fields(Json& messages);
 // the client took.
 void name_reasoning(Json& messages);
 
-// Content as parts or as text, roles, tool calls: as the template can read them. The error is what
-// it cannot show at all.
+// Content as parts or as text, roles, tool calls: as the template can read them. The error names a
+// part that is no text.
 std::optional<TemplateError> adapt(Json& messages, const TemplateTraits& traits);
+
+// What a template without a place for tools, calls or results has left out of its text: it must not
+// be lost in silence.
+std::optional<TemplateError> left_out(const Json& messages, const Json& tools,
+                                      const RenderedChat& chat, const TemplateTraits& traits);
 
 // The last message is to be gone on with, not closed: a tag at its end, behind which the rendered
 // text is cut off.

@@ -67,7 +67,7 @@ class Probe {
 // How a conversation with calls has to look.
 struct CallShape {
   bool argument_text;
-  bool calls_content;
+  TemplateTraits::NoContent no_content;
 };
 
 Json call_message(const CallShape& shape) {
@@ -78,7 +78,8 @@ Json call_message(const CallShape& shape) {
                       {{"name", kOther},
                        {"arguments", shape.argument_text ? Json(arguments.dump()) : arguments}}}};
   Json calling = {{"role", "assistant"}};
-  if (shape.calls_content) calling["content"] = "";
+  if (shape.no_content == TemplateTraits::NoContent::null) calling["content"] = nullptr;
+  if (shape.no_content == TemplateTraits::NoContent::empty) calling["content"] = "";
   calling["tool_calls"] = Json::array({call});
   return calling;
 }
@@ -90,32 +91,37 @@ Json result_message(Json content) {
           {"content", std::move(content)}};
 }
 
-// How well arguments come out: 2 as they are, 1 as Python prints them or quoted twice, 0 not.
+// How well arguments come out: 3 as they are, 2 as Python prints them or quoted twice, 1 not; 0
+// where the template refuses.
 int quality(const std::string& text) {
-  if (!holds(text, kNeedle)) return 0;
-  return holds(text, std::string("'") + kNeedle + "'") || holds(text, "\\\"a\\\"") ? 1 : 2;
+  if (text.empty()) return 0;
+  if (!holds(text, kNeedle)) return 1;
+  return holds(text, std::string("'") + kNeedle + "'") || holds(text, "\\\"a\\\"") ? 2 : 3;
 }
 
 void find_calls(const Probe& probe, const Json& user, TemplateTraits& traits) {
   const Json tools = Json::array({tool(kOther)});
   int best = 0;
-  for (const CallShape shape :
-       {CallShape{false, false}, {false, true}, {true, false}, {true, true}}) {
-    const Json messages = Json::array({user, call_message(shape), result_message("1")});
-    const int found =
-        std::max(quality(probe.render(messages, tools)),
-                 quality(probe.render(Json::array({user, call_message(shape)}), tools)));
-    if (found <= best) continue;
-    best = found;
-    traits.argument_text = shape.argument_text;
-    traits.calls_content = shape.calls_content;
+  using enum TemplateTraits::NoContent;
+  for (const bool argument_text : {false, true}) {
+    for (const auto no_content : {absent, null, empty}) {
+      const Json calling = call_message({argument_text, no_content});
+      const int answered =
+          quality(probe.render(Json::array({user, calling, result_message("1")}), tools));
+      const int open = quality(probe.render(Json::array({user, calling}), tools));
+      const int found = 4 * answered + open;
+      if (found <= best) continue;
+      best = found;
+      traits.argument_text = argument_text;
+      traits.no_content = no_content;
+      traits.tool_calls = std::max(answered, open) > 1;
+    }
   }
-  traits.tool_calls = best > 0;
 }
 
 void find_results(const Probe& probe, const Json& user, TemplateTraits& traits) {
   const Json tools = Json::array({tool(kOther)});
-  Json calling = call_message({traits.argument_text, traits.calls_content});
+  Json calling = call_message({traits.argument_text, traits.no_content});
   Json& arguments = calling["tool_calls"][0]["function"]["arguments"];
   arguments = traits.argument_text ? Json(R"({"a": "b"})") : Json{{"a", "b"}};
   ContentShapes& shapes = traits.content[3];

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "router/text/chat_template.h"
@@ -23,7 +25,9 @@ struct TemplateTraits {
   bool tool_calls = false;
   bool tool_results = false;
   bool argument_text = false;  // wants a call's arguments as JSON text, not as an object
-  bool calls_content = false;  // a message of calls alone needs a "content", if an empty one
+  // What a message of calls alone has to have for content.
+  enum class NoContent : uint8_t { absent, null, empty };
+  NoContent no_content = NoContent::absent;
 
   const ContentShapes& content_of(std::string_view role) const;  // of others: the user's
 };

@@ -22,6 +22,7 @@ ALLOWED = {
     "shard/step": ["shard/models", "shard/weights", "shard/comm", "kernels"],
     "shard/service": ["shard/step", "shard/models", "shard/comm", "process", "proto"],
     "router/text": ["modelfile"],
+    "router/text_commands": ["router/text", "modelfile", "process"],
     "router/shards": ["proto", "process"],
     "router/engine": ["router/shards/link.h", "process"],
     "router/api": ["router/text", "router/engine", "router/shards/link.h", "modelfile", "process"],
