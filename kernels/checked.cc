@@ -9,6 +9,7 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -216,6 +217,7 @@ class CheckedOps final : public Ops {
   void look_at_results(const Contract& contract, const Argument& argument) const;
   void look_at_tokens(const Contract& contract, const View& tokens, const View& slots,
                       const View& last_tokens, int64_t ids) const;
+  void look_at_adjustments(const Contract& contract, const SampleArgs& args, int32_t slot) const;
   void look_at_sampled(const Contract& contract, const SampleArgs& args) const;
 
   template <class Operation>
@@ -402,6 +404,24 @@ void CheckedOps::look_at_tokens(const Contract& contract, const View& tokens, co
       contract.inside(slot[row], last_tokens.rows, "slots", "slot");
       contract.inside(last[static_cast<size_t>(slot[row])], ids, "last_tokens", "id");
     }
+  }
+}
+
+void CheckedOps::look_at_adjustments(const Contract& contract, const SampleArgs& args,
+                                     int32_t slot) const {
+  contract.holds(args.adjustments.data != nullptr && slot >= 0, "adjustments",
+                 "are missing for an adjusted row");
+  const auto counts = read<int32_t>(args.adjustment_counts);
+  const int32_t count = counts[static_cast<size_t>(slot)];
+  contract.inside(count, args.vocab_size + 1, "adjustment_counts", "entry");
+  std::vector<Adjustment> list(static_cast<size_t>(count));
+  ops_->download(list.data(), args.adjustments, slot * args.adjustments.cols,
+                 count * static_cast<int64_t>(sizeof(Adjustment)));
+  std::set<int32_t> ids;
+  for (const Adjustment& adjustment : list) {
+    contract.inside(adjustment.id, args.vocab_size, "adjustments", "id");
+    contract.holds(ids.insert(adjustment.id).second, "adjustments",
+                   "name id " + std::to_string(adjustment.id) + " twice");
   }
 }
 
@@ -608,16 +628,29 @@ void CheckedOps::sample(const SampleArgs& args) {
   check_view(contract, {"results", args.results}, DType::u8);
   check_shape(contract, {"results", args.results}, args.logits.rows, sizeof(Sampled));
   check_view(contract, {"last_tokens", args.last_tokens}, DType::i32);
+  if (args.adjustments.data != nullptr) {
+    const int64_t slots = args.last_tokens.rows;
+    check_view(contract, {"adjustments", args.adjustments}, DType::u8);
+    check_shape(contract, {"adjustments", args.adjustments}, slots,
+                args.vocab_size * static_cast<int64_t>(sizeof(Adjustment)));
+    check_view(contract, {"adjustment_counts", args.adjustment_counts}, DType::i32);
+    check_shape(contract, {"adjustment_counts", args.adjustment_counts}, slots, 1);
+  }
   add(
       contract, [&] { ops_->sample(args); },
       [=, this] {
         const auto params = read<SamplingParams>(args.params);
         for (int64_t i = 0; i < live_rows(contract, args.logits); ++i) {
           const SamplingParams& row = params[static_cast<size_t>(i)];
-          contract.inside(row.slot, args.last_tokens.rows, "params", "slot");
+          if (row.slot != -1) contract.inside(row.slot, args.last_tokens.rows, "params", "slot");
           contract.inside(row.top_logprobs, kTopLogprobsMax + 1, "params", "alternative count");
           contract.holds(row.forced < args.vocab_size, "params.forced", "is not in the vocabulary");
           contract.holds(row.top_p > 0, "params.top_p", "is not positive");
+          contract.holds(row.typical_p > 0, "params.typical_p", "is not positive");
+          contract.holds(row.min_p >= 0 && row.min_p <= 1, "params.min_p", "is no probability");
+          contract.holds(row.repetition_penalty > 0, "params.repetition_penalty",
+                         "is not positive");
+          if (row.adjusted != 0) look_at_adjustments(contract, args, row.slot);
         }
       },
       [=, this] { look_at_sampled(contract, args); });

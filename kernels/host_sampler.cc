@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
 namespace chorus::kernels {
 namespace {
+
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
 Range share(int64_t count, int worker, int workers) {
   return {count * worker / workers, count * (worker + 1) / workers};
@@ -27,9 +30,11 @@ HostSampler::HostSampler(const SampleArgs& args, Collective* collective)
       rows_(static_cast<size_t>(args.logits.rows)) {
   const auto own = rows_.size(), all = own * static_cast<size_t>(ranks_);
   own_findings_.resize(own);
+  own_model_.resize(own);
   own_masses_.resize(own);
   own_drawn_.resize(own);
   all_findings_.resize(all);
+  all_model_.resize(all);
   all_masses_.resize(all);
   all_drawn_.resize(all);
   if (collective_ != nullptr) whole_row_.resize(static_cast<size_t>(args.vocab_size));
@@ -39,8 +44,33 @@ const SamplingParams& HostSampler::params(int64_t row) const {
   return static_cast<const SamplingParams*>(args_.params.data)[row];
 }
 
-const float* HostSampler::slice(int64_t row) const {
-  return static_cast<const float*>(args_.logits.data) + row * slice_size();
+float* HostSampler::slice(int64_t row) const {
+  return static_cast<float*>(args_.logits.data) + row * slice_size();
+}
+
+bool HostSampler::adjusted(int64_t row) const {
+  return params(row).adjusted != 0 && params(row).forced < 0;
+}
+
+// The same on every rank, as the parameters are.
+bool HostSampler::any_adjusted(const Turn& turn) const {
+  for (int64_t row = 0; row < turn.rows; ++row) {
+    if (adjusted(row)) return true;
+  }
+  return false;
+}
+
+std::span<Adjustment> HostSampler::adjustments(int slot) const {
+  auto* list = reinterpret_cast<Adjustment*>(static_cast<std::byte*>(args_.adjustments.data) +
+                                             slot * args_.adjustments.cols);
+  const auto count = static_cast<const int32_t*>(args_.adjustment_counts.data)[slot];
+  return {list, static_cast<size_t>(count)};
+}
+
+// What is reported, best first.
+const Candidates& HostSampler::model_candidates(int64_t row) const {
+  const Row& state = rows_[static_cast<size_t>(row)];
+  return adjusted(row) ? state.model : state.finding.candidates;
 }
 
 void HostSampler::run(int worker, Collective::Workers& workers) {
@@ -49,11 +79,13 @@ void HostSampler::run(int worker, Collective::Workers& workers) {
   assert(turn.rows >= 0 && turn.rows <= logits.rows);
   if (turn.rows == 0) return;
   size_for(turn);
+  take_out_adjusted(turn);
   find_best(turn);
   sum_masses(turn);
   draw(turn);
   draw_by_mass(turn);
   draw_from_whole_rows(turn);
+  find_model_logits(turn);
   report(turn);
 }
 
@@ -79,6 +111,43 @@ void HostSampler::exchange(std::vector<T>& all, std::vector<T>& own, const Turn&
     if (turn.worker == 0) std::copy_n(own.begin(), turn.rows, all.begin());
   }
   turn.workers.barrier();
+}
+
+void HostSampler::take_out_adjusted(const Turn& turn) {
+  if (!any_adjusted(turn)) return;
+  for (int64_t row = turn.worker; row < turn.rows; row += turn.workers.count()) {
+    std::vector<Adjusted>& taken = rows_[static_cast<size_t>(row)].adjusted;
+    taken.clear();
+    if (!adjusted(row)) continue;
+    for (const Adjustment& adjustment : adjustments(params(row).slot)) {
+      if (adjustment.id < args_.vocab.begin || adjustment.id >= args_.vocab.end) continue;
+      float& logit = slice(row)[adjustment.id - args_.vocab.begin];
+      taken.push_back({adjustment.id, logit, adjusted_logit(logit, adjustment, params(row))});
+      logit = kLowest;
+    }
+  }
+  turn.workers.barrier();
+}
+
+// Turns what was found in the rest of an adjusted row's slice into what is in all of it.
+void HostSampler::add_adjusted(int64_t row) {
+  Candidates& drawn = own_findings_[static_cast<size_t>(row)].candidates;
+  // The places of those taken out are not candidates.
+  while (drawn.count > 0 && drawn.best[drawn.count - 1].logit == kLowest) --drawn.count;
+  Candidates& model = own_model_[static_cast<size_t>(row)];
+  model = drawn;
+  const int wanted = candidates_needed(params(row));
+  for (const Adjusted& token : rows_[static_cast<size_t>(row)].adjusted) {
+    if (token.model > kLowest) add_candidate(model, {token.model, token.id}, wanted);
+    if (token.drawn > kLowest) add_candidate(drawn, {token.drawn, token.id}, wanted);
+  }
+}
+
+// Puts the adjusted logits where the draw looks for them.
+void HostSampler::put_in_adjusted(int64_t row) {
+  for (const Adjusted& token : rows_[static_cast<size_t>(row)].adjusted) {
+    slice(row)[token.id - args_.vocab.begin] = token.drawn;
+  }
 }
 
 void HostSampler::find_best(const Turn& turn) {
@@ -107,8 +176,10 @@ void HostSampler::find_best(const Turn& turn) {
     for (int worker = 1; worker < count; ++worker) {
       merge(own, part_findings_[static_cast<size_t>(worker * capacity + row)], row);
     }
+    if (adjusted(row)) add_adjusted(row);
   }
   exchange(all_findings_, own_findings_, turn);
+  if (any_adjusted(turn)) exchange(all_model_, own_model_, turn);
   for (int64_t row = turn.worker; row < turn.rows; row += count) {
     Row& state = rows_[static_cast<size_t>(row)];
     state.draw = kind_of_draw(params(row), args_.vocab_size);
@@ -116,13 +187,28 @@ void HostSampler::find_best(const Turn& turn) {
     for (int rank = 1; rank < ranks_; ++rank) {
       merge(state.finding, all_findings_[static_cast<size_t>(rank * turn.rows + row)], row);
     }
-    const Candidates& candidates = state.finding.candidates;
-    if (candidates.count == 0 || !std::isfinite(candidates.best[0].logit)) {
+    if (adjusted(row)) {
+      state.model = all_model_[static_cast<size_t>(row)];
+      for (int rank = 1; rank < ranks_; ++rank) {
+        merge_candidates(state.model, all_model_[static_cast<size_t>(rank * turn.rows + row)],
+                         candidates_needed(params(row)));
+      }
+    }
+    const Candidates* const both[] = {&state.finding.candidates, &model_candidates(row)};
+    for (const Candidates* found : both) {
+      if (found->count > 0 && std::isfinite(found->best[0].logit)) continue;
       throw std::runtime_error("sample: the logits of row " + std::to_string(row) +
                                " are not finite numbers");
     }
   }
   turn.workers.barrier();
+}
+
+// At the row's temperature; of what min_p leaves where the draw is by place.
+Mass HostSampler::tempered_mass(int64_t row, const float* logits, int64_t count) const {
+  const Row& state = rows_[static_cast<size_t>(row)];
+  return mass_of(logits, count, state.finding.candidates.best[0].logit, params(row).temperature,
+                 state.draw == Draw::mass ? mass_floor(params(row)) : 0);
 }
 
 void HostSampler::sum_masses(const Turn& turn) {
@@ -131,13 +217,11 @@ void HostSampler::sum_masses(const Turn& turn) {
   const Range piece = share(slice_size(), turn.worker, count);
   for (int64_t row = 0; row < turn.rows; ++row) {
     const Row& state = rows_[static_cast<size_t>(row)];
-    const float max = state.finding.candidates.best[0].logit;
     const float* logits = slice(row) + piece.begin;
     Masses& part = part_masses_[static_cast<size_t>(turn.worker * capacity + row)];
-    part.model = mass_of(logits, piece.size(), max, 1);
-    part.tempered = needs_tempered_mass(state.draw)
-                        ? mass_of(logits, piece.size(), max, params(row).temperature)
-                        : 0;
+    part.model = mass_of(logits, piece.size(), model_candidates(row).best[0].logit, 1);
+    part.tempered = 0;
+    if (needs_tempered_mass(state.draw)) part.tempered = tempered_mass(row, logits, piece.size());
   }
   turn.workers.barrier();
   for (int64_t row = turn.worker; row < turn.rows; row += count) {
@@ -147,6 +231,13 @@ void HostSampler::sum_masses(const Turn& turn) {
       const Masses& part = part_masses_[static_cast<size_t>(worker * capacity + row)];
       own = {own.model + part.model, own.tempered + part.tempered};
     }
+    if (!adjusted(row)) continue;
+    const Row& state = rows_[static_cast<size_t>(row)];
+    for (const Adjusted& token : state.adjusted) {
+      own.model += mass_of(&token.model, 1, model_candidates(row).best[0].logit, 1);
+      if (needs_tempered_mass(state.draw)) own.tempered += tempered_mass(row, &token.drawn, 1);
+    }
+    put_in_adjusted(row);
   }
   exchange(all_masses_, own_masses_, turn);
 }
@@ -196,7 +287,7 @@ void HostSampler::draw_by_mass(const Turn& turn) {
     }
     if (owner != rank_) continue;
     drawn = find_at(slice(row), slice_size(), static_cast<int32_t>(args_.vocab.begin),
-                    state.finding.candidates.best[0].logit, params(row).temperature, place);
+                    state.finding.candidates.best[0].logit, params(row), place);
   }
   exchange(all_drawn_, own_drawn_, turn);
   for (int64_t row = turn.worker; row < turn.rows; row += turn.workers.count()) {
@@ -234,12 +325,34 @@ void HostSampler::draw_from_whole_rows(const Turn& turn) {
   turn.workers.barrier();
 }
 
+// Of the adjusted rows' tokens. Each has one rank that knows it.
+void HostSampler::find_model_logits(const Turn& turn) {
+  if (!any_adjusted(turn)) return;
+  for (int64_t row = turn.worker; row < turn.rows; row += turn.workers.count()) {
+    const Row& state = rows_[static_cast<size_t>(row)];
+    const int32_t id = state.chosen.id;
+    const bool here = id >= args_.vocab.begin && id < args_.vocab.end;
+    Candidate& found = own_drawn_[static_cast<size_t>(row)];
+    found = here ? Candidate{slice(row)[id - args_.vocab.begin], id} : Candidate{0, -1};
+    for (const Adjusted& token : state.adjusted) {
+      if (token.id == id) found.logit = token.model;
+    }
+  }
+  exchange(all_drawn_, own_drawn_, turn);
+  for (int64_t row = turn.worker; row < turn.rows; row += turn.workers.count()) {
+    for (int rank = 0; rank < ranks_ && adjusted(row); ++rank) {
+      const Candidate& found = all_drawn_[static_cast<size_t>(rank * turn.rows + row)];
+      if (found.id >= 0) rows_[static_cast<size_t>(row)].chosen = found;
+    }
+  }
+}
+
 void HostSampler::report(const Turn& turn) {
   auto* results = static_cast<Sampled*>(args_.results.data);
   auto* last_tokens = static_cast<int32_t*>(args_.last_tokens.data);
   for (int64_t row = turn.worker; row < turn.rows; row += turn.workers.count()) {
     const Row& state = rows_[static_cast<size_t>(row)];
-    const Candidates& candidates = state.finding.candidates;
+    const Candidates& candidates = model_candidates(row);
     const float max = candidates.best[0].logit;
     Sampled& result = results[row];
     result.token = state.chosen.id;
@@ -249,8 +362,24 @@ void HostSampler::report(const Turn& turn) {
       result.top_ids[i] = candidates.best[i].id;
       result.top_logprobs[i] = logprob_of(candidates.best[i].logit, max, state.masses.model);
     }
-    last_tokens[params(row).slot] = result.token;
+    if (params(row).slot >= 0) last_tokens[params(row).slot] = result.token;
+    if (!adjusted(row)) continue;
+    for (const Adjusted& token : state.adjusted) {
+      slice(row)[token.id - args_.vocab.begin] = token.model;
+    }
+    if (penalised(params(row))) count_drawn(params(row).slot, result.token);
   }
+}
+
+void HostSampler::count_drawn(int slot, int32_t token) {
+  for (Adjustment& adjustment : adjustments(slot)) {
+    if (adjustment.id != token) continue;
+    ++adjustment.output_count;
+    return;
+  }
+  int32_t& count = static_cast<int32_t*>(args_.adjustment_counts.data)[slot];
+  ++count;  // there is room: each token of the vocabulary stands in the list once
+  adjustments(slot).back() = {.id = token, .output_count = 1};
 }
 
 }  // namespace chorus::kernels

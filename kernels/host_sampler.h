@@ -1,11 +1,17 @@
 // The sample operation for backends whose logits lie in host memory. Workers and ranks each look at
-// their part of a row; what they found is exchanged in up to four rounds: the best tokens; sums of
-// probabilities; the tokens of rows drawn by their place in that sum; whole rows, which only a
-// large top_k or a wide nucleus needs. Every rank then holds the same results from the same data,
-// and nothing needs to be sent afterwards.
+// their part of a row; what they found is exchanged in up to six rounds: the best tokens, of
+// adjusted rows both as the model has them and as the draw sees them; sums of probabilities; the
+// tokens of rows drawn by their place in that sum; whole rows, which only a large top_k or a wide
+// nucleus needs; the model's logits of adjusted rows' tokens. Every rank then holds the same
+// results from the same data, and nothing needs to be sent afterwards.
+//
+// Adjusted tokens are taken out of their row (-inf in their place) while the row is looked at, and
+// added to what was found, once as the model has them and once adjusted: a row is passed over as
+// often as one without adjustments, and what they cost is in proportion to their number.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/collective.h"
@@ -32,9 +38,16 @@ class HostSampler {
     Mass model;     // at temperature 1
     Mass tempered;  // at the row's temperature, where its draw needs it
   };
+  struct Adjusted {  // a token of this rank's slice
+    int32_t id;
+    float model;  // its logit as the model has it
+    float drawn;  // as the draw sees it
+  };
   struct Row {
     Draw draw;
-    Finding finding;
+    Finding finding;                 // what the draw sees
+    Candidates model;                // of an adjusted row: without the adjustments
+    std::vector<Adjusted> adjusted;  // taken out of the slice
     Masses masses;
     Candidate chosen;
   };
@@ -45,15 +58,25 @@ class HostSampler {
   };
 
   void size_for(const Turn& turn);
+  void take_out_adjusted(const Turn& turn);
   void find_best(const Turn& turn);
+  void add_adjusted(int64_t row);
+  void put_in_adjusted(int64_t row);
+  Mass tempered_mass(int64_t row, const float* logits, int64_t count) const;
   void sum_masses(const Turn& turn);
   void draw(const Turn& turn);
   void draw_by_mass(const Turn& turn);
   void draw_from_whole_rows(const Turn& turn);
+  void find_model_logits(const Turn& turn);
   void report(const Turn& turn);
+  void count_drawn(int slot, int32_t token);
 
   const SamplingParams& params(int64_t row) const;
-  const float* slice(int64_t row) const;
+  bool adjusted(int64_t row) const;
+  bool any_adjusted(const Turn& turn) const;
+  const Candidates& model_candidates(int64_t row) const;
+  std::span<Adjustment> adjustments(int slot) const;
+  float* slice(int64_t row) const;
   int64_t slice_size() const { return args_.vocab.size(); }
   template <class T>
   void exchange(std::vector<T>& all, std::vector<T>& own, const Turn& turn);
@@ -65,6 +88,7 @@ class HostSampler {
   std::vector<Row> rows_;
   // [workers, rows], [rows] of this rank, [ranks, rows]
   std::vector<Finding> part_findings_, own_findings_, all_findings_;
+  std::vector<Candidates> own_model_, all_model_;  // of adjusted rows
   std::vector<Masses> part_masses_, own_masses_, all_masses_;
   std::vector<Candidate> own_drawn_, all_drawn_;
   std::vector<float> whole_row_;  // [vocab_size]: one row put together from all ranks

@@ -92,12 +92,16 @@ struct AttentionArgs {  // causal attention over paged keys and values
 };
 
 struct SampleArgs {        // choose one token per wanted row
-  View logits;             // f32 [wanted, vocab slice of this rank]
+  View logits;             // f32 [wanted, vocab slice of this rank]; the same again afterwards
   Range vocab;             // the slice
   int64_t vocab_size = 0;  // of the whole model
   View params;             // u8 [wanted, sizeof(SamplingParams)]
   View results;            // u8 [wanted, sizeof(Sampled)]; the same on every rank
   View last_tokens;        // i32 [slots, 1]: results[r].token is stored at params[r].slot
+  // Per slot the list of adjustments, for rows whose params say `adjusted`, the same on every rank.
+  // A penalised row's token is counted there.
+  View adjustments = {};        // u8 [slots, vocab_size * sizeof(Adjustment)]
+  View adjustment_counts = {};  // i32 [slots, 1]: entries of each list
 };
 
 class Program {  // a recorded list of operations

@@ -20,6 +20,8 @@ constexpr int64_t kBlock = 64;
 struct Loops {
   float (*max_of_block)(const float* logits);  // of kBlock logits; NaN is passed over
   Mass (*mass)(const float* logits, int64_t count, float max, float inverse_temperature);
+  Mass (*mass_above)(const float* logits, int64_t count, float max, float inverse_temperature,
+                     Mass floor);
 };
 
 [[gnu::always_inline]] inline float exp_body(float x) {
@@ -58,6 +60,17 @@ constexpr double kRounder = 0x1.8p52;
   return sum;
 }
 
+[[gnu::always_inline]] inline Mass mass_above_body(const float* logits, int64_t count, float max,
+                                                   float inverse_temperature, Mass floor) {
+  const auto least = static_cast<int64_t>(floor);
+  int64_t sum = 0;  // signed, which AVX2 can compare
+  for (int64_t i = 0; i < count; ++i) {
+    const auto mass = static_cast<int64_t>(mass_of_one(logits[i], max, inverse_temperature));
+    sum += mass >= least ? mass : 0;
+  }
+  return static_cast<Mass>(sum);
+}
+
 [[gnu::always_inline]] inline float max_of_block_body(const float* logits) {
   float lanes[16];
   for (int i = 0; i < 16; ++i) lanes[i] = kLowest;
@@ -78,6 +91,10 @@ float max_of_block_baseline(const float* logits) {
 Mass mass_baseline(const float* logits, int64_t count, float max, float inverse_temperature) {
   return mass_body(logits, count, max, inverse_temperature);
 }
+Mass mass_above_baseline(const float* logits, int64_t count, float max, float inverse_temperature,
+                         Mass floor) {
+  return mass_above_body(logits, count, max, inverse_temperature, floor);
+}
 
 [[gnu::target("avx2")]] float max_of_block_avx2(const float* logits) {
   return max_of_block_body(logits);
@@ -87,17 +104,30 @@ Mass mass_baseline(const float* logits, int64_t count, float max, float inverse_
   return mass_body(logits, count, max, inverse_temperature);
 }
 
+[[gnu::target("avx2")]] Mass mass_above_avx2(const float* logits, int64_t count, float max,
+                                             float inverse_temperature, Mass floor) {
+  return mass_above_body(logits, count, max, inverse_temperature, floor);
+}
+
 [[gnu::target("avx512f,avx512dq,avx512bw,avx512vl")]] Mass mass_avx512(const float* logits,
                                                                        int64_t count, float max,
                                                                        float inverse_temperature) {
   return mass_body(logits, count, max, inverse_temperature);
 }
 
+[[gnu::target("avx512f,avx512dq,avx512bw,avx512vl")]] Mass mass_above_avx512(
+    const float* logits, int64_t count, float max, float inverse_temperature, Mass floor) {
+  return mass_above_body(logits, count, max, inverse_temperature, floor);
+}
+
 Loops choose_loops() {
-  if (!__builtin_cpu_supports("avx2")) return {max_of_block_baseline, mass_baseline};
+  if (!__builtin_cpu_supports("avx2")) {
+    return {max_of_block_baseline, mass_baseline, mass_above_baseline};
+  }
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-  return {max_of_block_avx2, avx512 ? mass_avx512 : mass_avx2};
+  if (avx512) return {max_of_block_avx2, mass_avx512, mass_above_avx512};
+  return {max_of_block_avx2, mass_avx2, mass_above_avx2};
 }
 
 const Loops& loops() {
@@ -114,15 +144,9 @@ int64_t effective_top_k(const SamplingParams& params, int64_t vocab_size) {
   return params.top_k >= vocab_size ? 0 : std::max(0, params.top_k);
 }
 
-void insert(Candidates& list, const Candidate& candidate, int wanted) {
-  if (list.count == wanted && !better(candidate, list.best[wanted - 1])) return;
-  int at = list.count < wanted ? list.count++ : wanted - 1;
-  for (; at > 0 && better(candidate, list.best[at - 1]); --at) list.best[at] = list.best[at - 1];
-  list.best[at] = candidate;
-}
-
-// How many of the first `count` sorted candidates top_p keeps, and their mass. `total` is what
-// top_p is a part of. `reached`: their mass is enough; otherwise the rest of the row is needed.
+// How many of the first `count` sorted candidates top_p and min_p keep, and their mass. `total` is
+// what top_p is a part of. `reached`: nothing behind them is kept; otherwise the rest of the row is
+// needed.
 struct Nucleus {
   int64_t count = 0;
   Mass mass = 0;
@@ -132,23 +156,67 @@ struct Nucleus {
 void extend(Nucleus& nucleus, const Candidate* sorted, int64_t count, float max,
             const SamplingParams& params, Mass total) {
   const double wanted = static_cast<double>(params.top_p) * static_cast<double>(total);
+  const Mass floor = std::max<Mass>(1, mass_floor(params));
   for (int64_t i = 0; i < count && !nucleus.reached; ++i) {
-    nucleus.mass += mass_of(&sorted[i].logit, 1, max, params.temperature);
+    const Mass mass = mass_of(&sorted[i].logit, 1, max, params.temperature);
+    if (mass < floor) {
+      nucleus.reached = true;
+      return;
+    }
+    nucleus.mass += mass;
     ++nucleus.count;
     nucleus.reached = params.top_p < 1 && static_cast<double>(nucleus.mass) >= wanted;
   }
 }
 
-Candidate draw_sorted(const SamplingParams& params, const Candidate* sorted, const Nucleus& kept,
-                      float max) {
+struct Surprise {
+  double distance;  // of a token's surprise from the entropy; the total's logarithm cancels out
+  Candidate token;
+};
+
+// Moves the candidates that typical_p keeps to the front, the nearest first, and updates `kept`.
+void keep_typical(Nucleus& kept, Candidate* candidates, float max, const SamplingParams& params) {
+  const auto depth = [&](const Candidate& candidate) {
+    return (static_cast<double>(max) - static_cast<double>(candidate.logit)) /
+           static_cast<double>(params.temperature);
+  };
+  const auto mass = [&](const Candidate& candidate) {
+    return mass_of(&candidate.logit, 1, max, params.temperature);
+  };
+  const auto total = static_cast<double>(kept.mass);
+  double mean = 0;
+  for (int64_t i = 0; i < kept.count; ++i) {
+    mean += static_cast<double>(mass(candidates[i])) / total * depth(candidates[i]);
+  }
+  std::vector<Surprise> surprises(static_cast<size_t>(kept.count));
+  for (int64_t i = 0; i < kept.count; ++i) {
+    surprises[static_cast<size_t>(i)] = {std::fabs(depth(candidates[i]) - mean), candidates[i]};
+  }
+  std::sort(surprises.begin(), surprises.end(), [](const Surprise& a, const Surprise& b) {
+    return a.distance < b.distance || (a.distance == b.distance && better(a.token, b.token));
+  });
+  const double wanted = static_cast<double>(params.typical_p) * total;
+  kept = {};
+  for (const Surprise& next : surprises) {
+    const bool enough = static_cast<double>(kept.mass) >= wanted;
+    const size_t last = static_cast<size_t>(kept.count) - 1;
+    if (enough && next.distance > surprises[last].distance) break;
+    candidates[kept.count++] = next.token;
+    kept.mass += mass(next.token);
+  }
+}
+
+// One of the `kept` first candidates; their order changes.
+Candidate draw_kept(const SamplingParams& params, Candidate* candidates, Nucleus kept, float max) {
+  if (params.typical_p < 1) keep_typical(kept, candidates, max, params);
   Mass place = place_of_draw(params, kept.mass);
   for (int64_t i = 0; i < kept.count; ++i) {
-    const Mass mass = mass_of(&sorted[i].logit, 1, max, params.temperature);
-    if (mass > place) return sorted[i];
+    const Mass mass = mass_of(&candidates[i].logit, 1, max, params.temperature);
+    if (mass > place) return candidates[i];
     place -= mass;
   }
   assert(!"the place of a draw lies within the kept mass");
-  return sorted[0];
+  return candidates[0];
 }
 
 Mass mass_of_all(const Candidate* sorted, int64_t count, float max, float temperature) {
@@ -182,8 +250,11 @@ float exp_of_negative(float x) {
 int candidates_needed(const SamplingParams& params) {
   int wanted = std::max(1, params.top_logprobs);
   if (params.forced < 0 && !greedy(params)) {
-    if (params.top_k > 0) wanted = std::max(wanted, params.top_k);
-    if (params.top_k <= 0 && params.top_p < 1) wanted = kTopLogprobsMax;
+    if (params.top_k > 0) {
+      wanted = std::max(wanted, params.top_k);
+    } else if (params.top_p < 1 || (params.typical_p < 1 && params.min_p > 0)) {
+      wanted = kTopLogprobsMax;
+    }
   }
   return std::min(wanted, kTopLogprobsMax);
 }
@@ -195,7 +266,7 @@ void find_candidates(Candidates& out, const float* logits, int64_t count, int32_
   const Loops& fast = loops();
   const auto look_at = [&](int64_t i) {
     const float logit = std::isnan(logits[i]) ? kLowest : logits[i];
-    insert(out, {logit, first_id + static_cast<int32_t>(i)}, wanted);
+    add_candidate(out, {logit, first_id + static_cast<int32_t>(i)}, wanted);
   };
   int64_t i = 0;
   for (; i + kBlock <= count; i += kBlock) {
@@ -207,12 +278,42 @@ void find_candidates(Candidates& out, const float* logits, int64_t count, int32_
   for (; i < count; ++i) look_at(i);
 }
 
-void merge_candidates(Candidates& into, const Candidates& part, int wanted) {
-  for (int i = 0; i < part.count; ++i) insert(into, part.best[i], wanted);
+void add_candidate(Candidates& list, const Candidate& candidate, int wanted) {
+  if (list.count == wanted && !better(candidate, list.best[wanted - 1])) return;
+  int at = list.count < wanted ? list.count++ : wanted - 1;
+  for (; at > 0 && better(candidate, list.best[at - 1]); --at) list.best[at] = list.best[at - 1];
+  list.best[at] = candidate;
 }
 
-Mass mass_of(const float* logits, int64_t count, float max, float temperature) {
+void merge_candidates(Candidates& into, const Candidates& part, int wanted) {
+  for (int i = 0; i < part.count; ++i) add_candidate(into, part.best[i], wanted);
+}
+
+Mass mass_of(const float* logits, int64_t count, float max, float temperature, Mass floor) {
+  if (floor > 0) return loops().mass_above(logits, count, max, 1 / temperature, floor);
   return loops().mass(logits, count, max, 1 / temperature);
+}
+
+Mass mass_floor(const SamplingParams& params) {
+  const double units = std::ldexp(std::min(1.0, static_cast<double>(params.min_p)), kMassBits);
+  return static_cast<Mass>(std::ceil(std::max(0.0, units)));
+}
+
+float adjusted_logit(float logit, const Adjustment& adjustment, const SamplingParams& params) {
+  if (std::isnan(logit) || logit == kLowest) return kLowest;
+  if (adjustment.late != 0 && params.output_index < params.min_tokens) return kLowest;
+  float changed = logit + adjustment.bias;
+  if (adjustment.in_prompt != 0 || adjustment.output_count > 0) {
+    const float penalty = params.repetition_penalty;
+    changed = changed > 0 ? changed / penalty : changed * penalty;
+  }
+  if (adjustment.output_count > 0) {
+    changed -= params.frequency_penalty * static_cast<float>(adjustment.output_count);
+    changed -= params.presence_penalty;
+  }
+  // So that no choice of parameters leaves a row without a number to draw.
+  constexpr float kLimit = 1e30F;
+  return std::clamp(changed, -kLimit, kLimit);
 }
 
 float logprob_of(float logit, float max, Mass total) {
@@ -225,8 +326,9 @@ Draw kind_of_draw(const SamplingParams& params, int64_t vocab_size) {
   if (greedy(params)) return Draw::best;
   const int64_t top_k = effective_top_k(params, vocab_size);
   if (top_k > kTopLogprobsMax) return Draw::whole_row;
-  if (top_k == 0 && params.top_p >= 1) return Draw::mass;
-  return Draw::candidates;
+  if (top_k > 0 || params.top_p < 1) return Draw::candidates;
+  if (params.typical_p >= 1) return Draw::mass;
+  return params.min_p > 0 ? Draw::candidates : Draw::whole_row;
 }
 
 bool draw_from_candidates(Candidate& chosen, const SamplingParams& params,
@@ -242,7 +344,9 @@ bool draw_from_candidates(Candidate& chosen, const SamplingParams& params,
   extend(kept, candidates.best, count, max, params, total);
   const bool all = top_k > 0 || candidates.count == vocab_size;
   if (!kept.reached && !all) return false;
-  chosen = draw_sorted(params, candidates.best, kept, max);
+  Candidate best[kTopLogprobsMax];
+  std::copy_n(candidates.best, kept.count, best);
+  chosen = draw_kept(params, best, kept, max);
   return true;
 }
 
@@ -264,6 +368,12 @@ Candidate draw_from_row(const SamplingParams& params, const float* row, int64_t 
     sort_next(0, top_k);
     total = mass_of_all(all.data(), top_k, max, params.temperature);
     extend(kept, all.data(), top_k, max, params, total);
+  } else if (params.top_p >= 1 && params.min_p <= 0) {  // typical_p alone: every possible token
+    const auto possible = std::remove_if(all.begin(), all.end(), [&](const Candidate& token) {
+      return mass_of(&token.logit, 1, max, params.temperature) == 0;
+    });
+    kept.count = possible - all.begin();
+    kept.mass = mass_of_all(all.data(), kept.count, max, params.temperature);
   } else {  // the nucleus is nearly always small: sort only as much of the row as it takes
     int64_t begin = 0;
     for (int64_t size = 1024; begin < vocab_size && !kept.reached; size *= 4) {
@@ -273,7 +383,7 @@ Candidate draw_from_row(const SamplingParams& params, const float* row, int64_t 
       begin = end;
     }
   }
-  return draw_sorted(params, all.data(), kept, max);
+  return draw_kept(params, all.data(), kept, max);
 }
 
 Mass place_of_draw(const SamplingParams& params, Mass total) {
@@ -285,17 +395,19 @@ Mass place_of_draw(const SamplingParams& params, Mass total) {
 }
 
 Candidate find_at(const float* logits, int64_t count, int32_t first_id, float max,
-                  float temperature, Mass place) {
+                  const SamplingParams& params, Mass place) {
+  const float temperature = params.temperature;
+  const Mass floor = mass_floor(params);
   constexpr int64_t kStride = 1024;
   for (int64_t begin = 0; begin < count; begin += kStride) {
     const int64_t size = std::min(kStride, count - begin);
-    const Mass stride = mass_of(logits + begin, size, max, temperature);
+    const Mass stride = mass_of(logits + begin, size, max, temperature, floor);
     if (stride <= place) {
       place -= stride;
       continue;
     }
     for (int64_t i = begin;; ++i) {
-      const Mass mass = mass_of(logits + i, 1, max, temperature);
+      const Mass mass = mass_of(logits + i, 1, max, temperature, floor);
       if (mass > place) return {logits[i], first_id + static_cast<int32_t>(i)};
       place -= mass;
     }

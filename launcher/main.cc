@@ -70,9 +70,10 @@ int serve(const launcher::LauncherOptions& options) {
        .on_ready =
            [&](const std::string& address) {
              const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-             std::puts(fmt::format("Chorus serves {} on http://{} ({} shard{}, ready in {:.1f} s)",
-                                   model, address, options.num_shard,
-                                   options.num_shard == 1 ? "" : "s", took.count())
+             std::puts(fmt::format("Chorus serves {} on {}://{} ({} shard{}, ready in {:.1f} s)",
+                                   model, options.tls_cert ? "https" : "http", address,
+                                   options.num_shard, options.num_shard == 1 ? "" : "s",
+                                   took.count())
                            .c_str());
              std::fflush(stdout);
            }});

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -15,10 +16,12 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "modelfile/error.h"
 #include "modelfile/model.h"
 #include "process/child.h"
+#include "process/descriptor_limit.h"
 #include "process/exit_codes.h"
 #include "process/log.h"
 #include "process/options.h"
@@ -45,8 +48,9 @@ struct Options {
   int64_t graceful_termination_timeout = 90;
   std::optional<int64_t> max_input_tokens, max_total_tokens, max_batch_prefill_tokens;
   bool json_output = false, metrics_need_key = false;
-  std::optional<int64_t> api_key_fd;
-  std::optional<std::string> api_key_file;
+  std::optional<int64_t> api_key_fd, max_connections;
+  std::optional<std::string> api_key_file, tls_cert, tls_key;
+  std::vector<std::string> cors_allow_origin, allowed_host;
 };
 
 constexpr int64_t kPrefillTokens = 512;  // where --max-batch-prefill-tokens is not given
@@ -111,6 +115,22 @@ bool parse(Options& o, int argc, char** argv) {
        .target = &o.metrics_need_key,
        .help = "/metrics needs a key too",
        .env = "-"},
+      {.name = "cors-allow-origin",
+       .target = &o.cors_allow_origin,
+       .help = "origin whose pages may use the server; unset: any",
+       .env = "-"},
+      {.name = "allowed-host",
+       .target = &o.allowed_host,
+       .help = "name that Host may hold on a loopback address",
+       .env = "-"},
+      {.name = "tls-cert", .target = &o.tls_cert, .help = "PEM certificate chain", .env = "-"},
+      {.name = "tls-key", .target = &o.tls_key, .help = "PEM key of the certificate", .env = "-"},
+      {.name = "max-connections",
+       .target = &o.max_connections,
+       .help = "connections at once; unset: what the file descriptors allow",
+       .min = 1,
+       .max = 1 << 20,
+       .env = "-"},
       {.name = "json-output", .target = &o.json_output, .help = "log as JSON lines"},
       {.name = "log-level", .target = &o.log_level, .help = "debug, info, warn or error"},
       {.name = "channel-fd", .target = &o.channel_fd, .help = "socket to rank 0", .env = "-"},
@@ -125,6 +145,9 @@ bool parse(Options& o, int argc, char** argv) {
       "chorus-router", "HTTP in front of the shards; started by chorus-launcher.", CHORUS_VERSION};
   if (!process::parse_options(program, table, argc, argv)) return false;
   if (o.model_id.empty()) throw StartError(ExitCode::usage, "--model-id is missing");
+  if (o.tls_cert.has_value() != o.tls_key.has_value()) {
+    throw StartError(ExitCode::usage, "--tls-cert and --tls-key belong together");
+  }
   if (o.channel_fd < 0) {
     throw StartError(ExitCode::usage, "--channel-fd is missing: chorus-launcher starts the router");
   }
@@ -193,6 +216,38 @@ std::unique_ptr<api::ApiKeys> read_keys(const Options& o) {
   return keys;
 }
 
+// Beside the connections: the model's files, the engine, descriptors for the launcher.
+constexpr int64_t kOtherDescriptors = 128;
+
+size_t connections_max(const Options& o, size_t spare) {
+  const int64_t limit = process::raise_descriptor_limit();
+  const int64_t possible = limit - kOtherDescriptors - static_cast<int64_t>(spare);
+  if (o.max_connections && *o.max_connections > possible) {
+    throw StartError(
+        ExitCode::unavailable,
+        fmt::format("--max-connections {}: the limit of {} file descriptors allows {}; "
+                    "raise it (ulimit -n)",
+                    *o.max_connections, limit, std::max<int64_t>(possible, 0)));
+  }
+  return static_cast<size_t>(o.max_connections.value_or(std::clamp<int64_t>(possible, 1, 1 << 20)));
+}
+
+http::ServerOptions server_options(const Options& o, api::Service& service, bool keys) {
+  http::ServerOptions options{.address = o.hostname,
+                              .port = static_cast<uint16_t>(o.port),
+                              .threads = static_cast<int>(o.http_threads),
+                              .limits = {.body_bytes = static_cast<size_t>(o.payload_limit)},
+                              .gate = service.gate()};
+  options.connections_max = connections_max(o, options.spare_connections);
+  options.browsers.origins = o.cors_allow_origin;
+  options.browsers.hosts = o.allowed_host;
+  // A page does not know the key: where there are keys, it may come under any name.
+  options.browsers.check_host = !keys && http::is_loopback(o.hostname);
+  if (o.tls_cert)
+    options.certificate = std::make_shared<http::Certificate>(*o.tls_cert, *o.tls_key);
+  return options;
+}
+
 api::ServiceOptions service_options(const Options& o, api::ApiKeys* keys) {
   return {.model_id = served_name(o.model_id),
           .version = CHORUS_VERSION,
@@ -208,12 +263,7 @@ void run(const Options& o, const process::StatusPipe& status) {
   Stop stop;
   const auto keys = read_keys(o);
   api::Service service(service_options(o, keys.get()));
-  http::Server server({.address = o.hostname,
-                       .port = static_cast<uint16_t>(o.port),
-                       .threads = static_cast<int>(o.http_threads),
-                       .limits = {.body_bytes = static_cast<size_t>(o.payload_limit)},
-                       .gate = service.gate()},
-                      service.entry());
+  http::Server server(server_options(o, service, keys != nullptr), service.entry());
   const auto client = shards::Client::connect(static_cast<int>(o.channel_fd));
   api::Serving serving = read_text(o);
   const auto info = client->wait_until_ready(

@@ -179,6 +179,27 @@ std::vector<Option> access_rows(Parsed& parsed) {
        .target = &o.metrics_need_key,
        .help = "Whether /metrics needs a key too, where there are keys.",
        .env = "CHORUS_METRICS_NEED_KEY"},
+      {.name = "cors-allow-origin",
+       .target = &o.cors_allow_origin,
+       .help = "Origin (https://host:port) whose pages may use the server; unset: any."},
+      {.name = "allowed-host",
+       .target = &o.allowed_hosts,
+       .help = "Name that requests may call a server on a loopback address by; *: any.",
+       .env = "CHORUS_ALLOWED_HOST"},
+      {.name = "tls-cert",
+       .target = &o.tls_cert,
+       .help = "PEM file of the certificate chain: HTTPS. Read again when it changes.",
+       .env = "CHORUS_TLS_CERT"},
+      {.name = "tls-key",
+       .target = &o.tls_key,
+       .help = "PEM file of the certificate's key, not encrypted.",
+       .env = "CHORUS_TLS_KEY"},
+      {.name = "max-connections",
+       .target = &o.max_connections,
+       .help = "Connections at once; unset: what the limit of open files allows.",
+       .min = 1,
+       .max = 1 << 20,
+       .env = "CHORUS_MAX_CONNECTIONS"},
   };
 }
 
@@ -222,6 +243,20 @@ void check_keys(const LauncherOptions& o) {
   }
   if (o.metrics_need_key && o.api_keys.empty() && !o.api_key_file) {
     refuse("--metrics-need-key needs --api-key or --api-key-file");
+  }
+}
+
+// A mistyped origin (a path, no scheme) would match no page, and nobody would see why.
+void check_origins(const LauncherOptions& o) {
+  for (const std::string& origin : o.cors_allow_origin) {
+    const size_t scheme = origin.find("://");
+    const bool whole = scheme != origin.npos && scheme > 0 && scheme + 3 < origin.size() &&
+                       origin.find_first_of("/?#@ ", scheme + 3) == origin.npos;
+    if (whole || origin == "*" || origin == "null") continue;
+    refuse(
+        fmt::format("--cors-allow-origin: '{}' is no origin: https://host or https://host:port, "
+                    "without a path",
+                    origin));
   }
 }
 
@@ -273,6 +308,10 @@ std::optional<LauncherOptions> read_options(int argc, const char* const* argv,
   o.warnings = parsed.tgi.check();
   check_together(o);
   check_keys(o);
+  check_origins(o);
+  if (o.tls_cert.has_value() != o.tls_key.has_value()) {
+    refuse("--tls-cert and --tls-key belong together");
+  }
   wipe_variable("API_KEY");
   remark_on_variable("HOSTNAME", is_ip_address, o.remarks);
   remark_on_variable("LOG_LEVEL", is_log_level, o.warnings);

@@ -31,6 +31,10 @@ struct LauncherOptions {
   std::vector<std::string> api_keys;
   std::optional<std::string> api_key_file;
   bool metrics_need_key = false;
+  std::vector<std::string> cors_allow_origin;
+  std::vector<std::string> allowed_hosts;
+  std::optional<std::string> tls_cert, tls_key;
+  std::optional<int64_t> max_connections;
   bool json_output = false;
   std::string log_level = "info";
   std::vector<std::string> warnings;  // to log once the log is started

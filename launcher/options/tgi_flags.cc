@@ -25,7 +25,6 @@ struct Row {
 };
 
 constexpr std::array kRows = {
-    Row{"cors-allow-origin"},
     Row{"cuda-graphs", Treatment::ignored},
     Row{"cuda-memory-fraction"},
     Row{"disable-custom-kernels", Treatment::ignored, Form::flag},

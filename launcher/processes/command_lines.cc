@@ -84,6 +84,13 @@ Command router_command(const LauncherOptions& options, const std::filesystem::pa
   arguments.number("--payload-limit", options.payload_limit);
   arguments.number("--graceful-termination-timeout", options.graceful_termination_timeout);
   if (options.api_key_file) arguments.text("--api-key-file", *options.api_key_file);
+  for (const auto& origin : options.cors_allow_origin) {
+    arguments.text("--cors-allow-origin", origin);
+  }
+  for (const auto& host : options.allowed_hosts) arguments.text("--allowed-host", host);
+  if (options.tls_cert) arguments.text("--tls-cert", *options.tls_cert);
+  if (options.tls_key) arguments.text("--tls-key", *options.tls_key);
+  arguments.number("--max-connections", options.max_connections);
   if (options.metrics_need_key) arguments.text("--metrics-need-key", "true");
   add_log(arguments, options);
   return {.program = programs / "chorus-router", .arguments = arguments.take()};

@@ -27,6 +27,7 @@ struct Request {
   std::string body;
   std::string id;           // the client's x-request-id, or one made for it
   std::string caller = {};  // the name of the API key it brought; set by a gate
+  bool spare = false;       // on one of the last connections there are: kept for probes
 
   const std::string* find(std::string_view name) const {  // the first of that name, nullptr: none
     for (const HeaderField& field : fields) {

@@ -46,6 +46,13 @@ Response unauthorized(bool brought) {
   return response;
 }
 
+Response too_many() {
+  Response response = error_response(
+      {.kind = ErrorKind::unavailable, .message = "there are too many connections: try again"});
+  response.headers.push_back({"Retry-After", "1"});
+  return response;
+}
+
 Response other_methods(const Request& request, std::string allow) {
   Response response;
   if (request.method == "OPTIONS") {
@@ -119,12 +126,14 @@ bool Service::needs_key(const Route* route) const {
 
 Gate Service::gate() {
   return [this](Request& request) -> std::optional<Response> {
+    const Route* route = find_route(request.method, request.path).route;
+    if (request.spare && (route == nullptr || route->guard == Guard::key)) return too_many();
     if (options_.keys == nullptr) return {};
     if (auto name = options_.keys->name_of(request)) {
       request.caller = std::move(*name);
       return {};
     }
-    if (!needs_key(find_route(request.method, request.path).route)) return {};
+    if (!needs_key(route)) return {};
     const bool brought = request.find("authorization") != nullptr ||
                          request.find("x-api-key") != nullptr || request.find("api-key") != nullptr;
     return unauthorized(brought);

@@ -65,8 +65,9 @@ class Service {
 
   Task<> handle(Exchange& exchange);  // routes the request and answers it
   EntryPoint entry();                 // for http; refers to this
-  // For http, refers to this: refuses with 401 what needs a key and brings none of ours. Where
-  // there are keys, handle() answers such a route only after this has let the request pass.
+  // For http, refers to this: refuses with 401 what needs a key and brings none of ours, and with
+  // 503 what is no probe on a spare connection. Where there are keys, handle() answers a route that
+  // needs one only after this has let the request pass.
   Gate gate();
 
  private:

@@ -24,6 +24,7 @@
 
 #include "process/log.h"
 #include "router/engine/planner.h"
+#include "router/engine/request_limits.h"
 
 namespace chorus::engine {
 namespace {
@@ -38,9 +39,9 @@ class LoopDriver final : public Driver, public Engine {
         planner_(info, {.prefill_tokens_max = options.prefill_tokens_max,
                         .batch_size_max = options.batch_size_max}),
         requests_max_(options.concurrent_requests_max),
-        context_max_(planner_.context_max()),
-        vocab_size_(info.vocab_size),
-        top_logprobs_max_(info.top_logprobs_max),
+        limits_{.context_max = planner_.context_max(),
+                .vocab_size = info.vocab_size,
+                .top_logprobs_max = info.top_logprobs_max},
         on_lost_(std::move(on_lost)),
         work_(asio::make_work_guard(loop_)),
         stats_(planner_.stats()) {}
@@ -116,9 +117,9 @@ class LoopDriver final : public Driver, public Engine {
     std::lock_guard lock(stats_lock_);
     return stats_;
   }
-  int64_t context_max() const override { return context_max_; }
-  int64_t vocab_size() const override { return vocab_size_; }
-  int top_logprobs_max() const override { return top_logprobs_max_; }
+  int64_t context_max() const override { return limits_.context_max; }
+  int64_t vocab_size() const override { return limits_.vocab_size; }
+  int top_logprobs_max() const override { return limits_.top_logprobs_max; }
 
  private:
   enum class State { open, draining, lost, closed };  // only ever goes further
@@ -131,14 +132,12 @@ class LoopDriver final : public Driver, public Engine {
   void begin(RequestId id, GenerationRequest request) {
     listeners_.emplace(id, std::move(request.listener));
     if (lost_) return finish(id, FinishReason::failed, lost_reason_);
-    int64_t prompt = static_cast<int64_t>(request.prompt.size());
-    if (prompt < 1 || prompt >= context_max_ || request.max_tokens < 1) {
-      process::log_error("request {}: {} prompt tokens (context {}) and max_tokens {}", id, prompt,
-                         context_max_, request.max_tokens);
-      return finish(id, FinishReason::failed, fmt::format("request {} is out of range", id));
+    if (auto fault = find_fault(request, limits_)) {
+      process::log_error("request {}: {}", id, *fault);
+      return finish(id, FinishReason::failed, fmt::format("request {}: {}", id, *fault));
     }
     planner_.submit(id, {.prompt = std::move(request.prompt),
-                         .sampling = request.sampling,
+                         .sampling = std::move(request.sampling),
                          .max_tokens = request.max_tokens});
     send_steps();
   }
@@ -266,9 +265,7 @@ class LoopDriver final : public Driver, public Engine {
   std::unique_ptr<shards::Link> link_;
   Planner planner_;
   const int64_t requests_max_;
-  const int64_t context_max_;
-  const int64_t vocab_size_;
-  const int top_logprobs_max_;
+  const RequestLimits limits_;
   std::function<void(std::string)> on_lost_;
 
   asio::io_context loop_{1};

@@ -82,7 +82,7 @@ void Planner::submit(RequestId id, PlannedSequence request) {
   sequence->tokens = std::move(request.prompt);
   sequence->prompt_tokens = prompt_tokens;
   sequence->outputs_max = std::min(request.max_tokens, context_max() - prompt_tokens);
-  sequence->sampling = request.sampling;
+  sequence->sampling = std::move(request.sampling);
   queue_.push_back(sequence.get());
   bool unused = sequences_.emplace(id, std::move(sequence)).second;
   assert(unused);
@@ -251,6 +251,10 @@ Row Planner::make_row(Sequence& sequence, SentStep& sent) {
   if (sequence.seat.computed == 0) {
     row.start = shards::NewSequence{.sequence = static_cast<int64_t>(sequence.id),
                                     .sampling = sequence.sampling};
+    if (penalised(sequence.sampling)) {
+      row.start->history = sequence.tokens;
+      row.start->output_begin = sequence.prompt_tokens;
+    }
   }
   int64_t count = std::exchange(sequence.seat.granted, 0);
   (sequence.decoding() ? sent.decode_tokens : sent.prefill_tokens) += count;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
@@ -12,6 +13,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <exception>
+#include <functional>
 #include <optional>
 #include <thread>
 #include <unordered_set>
@@ -32,9 +34,11 @@ using boost::system::error_code;
 // A thread and the sessions that live on it.
 class Worker {
  public:
-  Worker(const ServerOptions& options, const api::EntryPoint& entry)
+  Worker(const ServerOptions& options, const api::EntryPoint& entry,
+         std::function<void()> connection_ended)
       : options_(options),
         entry_(entry),
+        connection_ended_(std::move(connection_ended)),
         work_(asio::make_work_guard(context_)),
         deadline_(context_) {}
 
@@ -44,15 +48,14 @@ class Worker {
   void join() { thread_.join(); }
   asio::io_context& context() { return context_; }
 
-  void adopt(tcp::socket socket) {
-    if (draining_) return;  // closes it
-    error_code ignored;     // a socket that is dead already is found out by its first read
-    socket.set_option(tcp::no_delay(true), ignored);
-    auto session = make_session(std::move(socket), options_, entry_);
+  void adopt(tcp::socket socket, bool spare) {
+    auto session = draining_ ? nullptr : open_session(std::move(socket), spare);
+    if (session == nullptr) return connection_ended_();
     sessions_.insert(session);
     asio::co_spawn(context_, session->run(), [this, session](std::exception_ptr fault) {
       if (fault) log_fault(fault);
       sessions_.erase(session);
+      connection_ended_();
       end_when_empty();
     });
   }
@@ -69,6 +72,16 @@ class Worker {
   }
 
  private:
+  // Nothing, and a closed socket, where no session can be made (no memory for TLS).
+  std::shared_ptr<Session> open_session(tcp::socket socket, bool spare) {
+    try {
+      return make_session(std::move(socket), options_, entry_, spare);
+    } catch (const std::exception&) {
+      log_fault(std::current_exception());
+      return nullptr;
+    }
+  }
+
   static void log_fault(const std::exception_ptr& fault) {
     try {
       std::rethrow_exception(fault);
@@ -85,6 +98,7 @@ class Worker {
 
   const ServerOptions& options_;
   const api::EntryPoint& entry_;
+  const std::function<void()> connection_ended_;
   asio::io_context context_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   asio::steady_timer deadline_;
@@ -111,7 +125,7 @@ struct Server::Parts {
   Parts(ServerOptions given, api::EntryPoint given_entry)
       : options(std::move(given)), entry(std::move(given_entry)) {
     for (int i = 0; i < std::max(1, options.threads); ++i) {
-      workers.push_back(std::make_unique<Worker>(options, entry));
+      workers.push_back(std::make_unique<Worker>(options, entry, [this] { connection_ended(); }));
     }
     acceptor.emplace(workers[0]->context());
     retry.emplace(workers[0]->context());
@@ -132,16 +146,39 @@ struct Server::Parts {
     port = acceptor->local_endpoint().port();
   }
 
+  // On the first thread. Waits for a connection to end where there are as many as there may be.
   void accept() {
+    if (!acceptor->is_open()) return;  // draining
+    if (full()) {
+      waiting = true;
+      if (full() || !waiting.exchange(false)) return;  // connection_ended() goes on
+    }
     Worker& worker = *workers[next++ % workers.size()];
     acceptor->async_accept(worker.context(), [this, &worker](error_code error, tcp::socket socket) {
       if (!acceptor->is_open()) return;  // draining
       if (error) return accept_later(error);
-      asio::post(worker.context(), [&worker, socket = std::move(socket)]() mutable {
-        worker.adopt(std::move(socket));
+      const bool spare = ++connections > options.connections_max;
+      if (spare) tell_of_crowd();
+      asio::post(worker.context(), [&worker, spare, socket = std::move(socket)]() mutable {
+        worker.adopt(std::move(socket), spare);
       });
       accept();
     });
+  }
+
+  bool full() const { return connections >= options.connections_max + options.spare_connections; }
+
+  void connection_ended() {  // on any thread
+    --connections;
+    if (waiting.exchange(false)) asio::post(workers[0]->context(), [this] { accept(); });
+  }
+
+  void tell_of_crowd() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < quiet_until) return;
+    quiet_until = now + std::chrono::seconds(10);
+    process::log_warn("{} connections: more get 503, the last ones are kept for probes",
+                      options.connections_max);
   }
 
   // Out of file descriptors, mostly: they come back as connections end.
@@ -173,9 +210,17 @@ struct Server::Parts {
   std::optional<tcp::acceptor> acceptor;
   std::optional<asio::steady_timer> retry;
   size_t next = 0;
+  std::atomic<size_t> connections{0};
+  std::atomic<bool> waiting{false};  // for one of them to end
+  std::chrono::steady_clock::time_point quiet_until{};
   uint16_t port = 0;
   bool drained = false;
 };
+
+bool is_loopback(const std::string& address) {
+  error_code error;
+  return asio::ip::make_address(address, error).is_loopback() && !error;
+}
 
 Server::Server(ServerOptions options, api::EntryPoint entry)
     : parts_(std::make_unique<Parts>(std::move(options), std::move(entry))) {

@@ -5,11 +5,15 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "router/api/exchange.h"
 #include "router/http/server_options.h"
 
 namespace chorus::http {
+
+// Whether the address (not a name) is one that only this machine reaches.
+bool is_loopback(const std::string& address);
 
 class Server {
  public:

@@ -3,29 +3,24 @@
 //
 // While the entry point waits for the engine, a wait for readability runs beside it, because that
 // is the only way to hear that the client has left. It may outlive its exchange: it consumes
-// nothing by itself, and looks at the socket only while somebody wants to know.
+// nothing by itself, and looks at the connection only while somebody wants to know.
 //
 // What ends a connection early: a refused head (nobody knows where the next one would start), a
-// body cut short or too slow, a client that does not read. The last answer is followed by a short
-// lingering close; a plain close with unread bytes in the kernel would reset the connection and
-// the client would never read why it was refused.
+// body cut short, a request that comes too slowly (408), a client that does not read. The last
+// answer is followed by a short lingering close; a plain close with unread bytes in the kernel
+// would reset the connection and the client would never read why it was refused.
 #include "router/http/session.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <cassert>
-#include <cerrno>
 #include <ctime>
 #include <optional>
 #include <random>
@@ -33,6 +28,7 @@
 
 #include "process/log.h"
 #include "router/api/errors.h"
+#include "router/http/connection.h"
 
 namespace chorus::http {
 namespace {
@@ -43,10 +39,11 @@ using api::Error;
 using api::ErrorKind;
 using api::Task;
 using boost::system::error_code;
-using Clock = std::chrono::steady_clock;
+using Clock = Connection::Clock;
+using Outcome = Connection::Outcome;
 
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kReadBytes = 16 * 1024;
+constexpr int kTurnReads = 16;  // that need not wait, before others get their turn
 
 std::string make_request_id() {
   thread_local std::mt19937_64 generator{(uint64_t{std::random_device{}()} << 32) ^
@@ -96,18 +93,23 @@ class BeastSession final : public Session,
                            public api::Exchange,
                            public std::enable_shared_from_this<BeastSession> {
  public:
-  BeastSession(asio::ip::tcp::socket socket, const ServerOptions& options,
-               const api::EntryPoint& entry)
-      : stream_(std::move(socket)),
+  BeastSession(std::shared_ptr<Connection> connection, const ServerOptions& options,
+               const api::EntryPoint& entry, bool spare)
+      : connection_(std::move(connection)),
         limits_(options.limits),
         gate_(options.gate),
+        browsers_(options.browsers),
         entry_(entry),
+        spare_(spare),
         buffer_(limits_.head.head_bytes + limits_.pipelined_bytes + 2 * kReadBytes) {}
 
   // ---- Session ----
 
   Task<> run() override {
-    while (!closing_) {
+    const Outcome opened = co_await connection_->open(Clock::now() + limits_.head_time);
+    gone_ = opened != Outcome::done;
+    while (!closing_ && !gone_) {
+      if (buffer_.size() > 0) co_await let_others();
       const bool head = co_await read_head();
       if (!head) break;
       const bool passed = co_await pass_gate();
@@ -121,12 +123,12 @@ class BeastSession final : public Session,
 
   void drain() override {
     draining_ = true;
-    if (idle_) close_now();
+    if (idle_) connection_->close();
   }
 
   void abort() override {
     lose();
-    close_now();
+    connection_->close();
   }
 
   // ---- Exchange ----
@@ -144,8 +146,7 @@ class BeastSession final : public Session,
     }
     text += "\r\n";
     if (head_.method == "HEAD") response.body.clear();
-    const std::array<asio::const_buffer, 2> buffers = {asio::buffer(text),
-                                                       asio::buffer(response.body)};
+    std::array<asio::const_buffer, 2> buffers = {asio::buffer(text), asio::buffer(response.body)};
     co_await send(buffers);
   }
 
@@ -171,9 +172,9 @@ class BeastSession final : public Session,
     std::string before = std::exchange(stream_head_, {});
     if (chunked) before += fmt::format("{:x}\r\n", bytes.size());
     const std::string_view after = chunked ? "\r\n" : "";
-    const std::array<asio::const_buffer, 3> buffers = {asio::buffer(before),
-                                                       asio::buffer(bytes.data(), bytes.size()),
-                                                       asio::buffer(after.data(), after.size())};
+    std::array<asio::const_buffer, 3> buffers = {asio::buffer(before),
+                                                 asio::buffer(bytes.data(), bytes.size()),
+                                                 asio::buffer(after.data(), after.size())};
     const bool sent = co_await send(buffers);
     co_return sent;
   }
@@ -182,9 +183,9 @@ class BeastSession final : public Session,
     notify_ = std::move(notify);
     if (!notify_) return;
     if (gone_) {
-      asio::post(stream_.get_executor(), [self = shared_from_this()] { self->tell(); });
+      asio::post(connection_->executor(), [self = shared_from_this()] { self->tell(); });
     } else {
-      watch_socket();
+      watch_connection();
     }
   }
 
@@ -203,8 +204,8 @@ class BeastSession final : public Session,
     log_detail_.clear();
     request_ = {};
     head_ = {};
-    Clock::time_point deadline = Clock::now() + limits_.idle_time;
-    if (buffer_.size() > 0) deadline = Clock::now() + limits_.head_time;
+    const bool soon = spare_ || buffer_.size() > 0;
+    Clock::time_point deadline = Clock::now() + (soon ? limits_.head_time : limits_.idle_time);
     bool blank_line = false;
     for (;;) {
       // One empty line before a request is forgiven (RFC 9112, 2.2).
@@ -214,6 +215,7 @@ class BeastSession final : public Session,
       }
       HeadScan scan = view() == "\r" && !blank_line ? HeadScan{} : scan_head(view(), limits_.head);
       if (scan.head_bytes > 0) scan.error = take_head(scan.head_bytes);
+      if (scan.error && request_.fields.empty()) refused_origin_ = origin_of(view());
       if (scan.error) {
         co_await refuse(std::move(*scan.error));
         co_return false;
@@ -221,7 +223,7 @@ class BeastSession final : public Session,
       if (scan.head_bytes > 0) co_return true;
       idle_ = buffer_.size() == 0;
       if (idle_ && draining_) co_return false;
-      const bool read = co_await read_some(deadline);
+      const bool read = co_await read_or_refuse(deadline);
       if (!read) co_return false;
       if (idle_) deadline = Clock::now() + limits_.head_time;
       idle_ = false;
@@ -233,9 +235,6 @@ class BeastSession final : public Session,
     if (!head) return std::move(head.error());
     head_ = std::move(*head);
     if (!head_.keep_alive) closing_ = true;
-    if (head_.framing == Framing::length && head_.content_length > limits_.body_bytes) {
-      return too_large();
-    }
     request_ = {.method = head_.method,
                 .path = std::move(head_.path),
                 .query = std::move(head_.query),
@@ -243,6 +242,10 @@ class BeastSession final : public Session,
                 .body = {},
                 .id = {}};
     request_.id = request_id(request_.find("x-request-id"));
+    request_.spare = spare_;
+    if (head_.framing == Framing::length && head_.content_length > limits_.body_bytes) {
+      return too_large();
+    }
     parser_.emplace();
     parser_->header_limit(static_cast<uint32_t>(limits_.head.head_bytes));
     parser_->body_limit(limits_.body_bytes);
@@ -261,8 +264,8 @@ class BeastSession final : public Session,
 
   // False: the request has been answered. Its body, unread, ends the connection.
   Task<bool> pass_gate() {
-    if (!gate_) co_return true;
-    std::optional<api::Response> refusal = gate_(request_);
+    std::optional<api::Response> refusal = browsers_.judge(request_);
+    if (!refusal && gate_) refusal = gate_(request_);
     if (!refusal) co_return true;
     if (head_.framing != Framing::none) closing_ = true;
     parser_.reset();
@@ -276,7 +279,7 @@ class BeastSession final : public Session,
   Task<bool> read_body() {
     if (head_.expect_continue && buffer_.size() == 0) {
       constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-      const std::array<asio::const_buffer, 1> buffers = {
+      std::array<asio::const_buffer, 1> buffers = {
           asio::buffer(kContinue.data(), kContinue.size())};
       const bool sent = co_await send(buffers);
       if (!sent) co_return false;
@@ -295,7 +298,7 @@ class BeastSession final : public Session,
       const size_t before = buffer_.size();
       const auto earned =
           std::chrono::milliseconds(1000 * received / limits_.body_bytes_per_second);
-      const bool read = co_await read_some(start + earned);
+      const bool read = co_await read_or_refuse(start + earned);
       if (!read) co_return false;
       received += buffer_.size() - before;
     }
@@ -340,22 +343,42 @@ class BeastSession final : public Session,
             .message = fmt::format("the body is larger than {} bytes", limits_.body_bytes)};
   }
 
-  // False: the client closed, or was too slow.
-  Task<bool> read_some(Clock::time_point deadline) {
-    stream_.expires_at(deadline);
-    auto space = buffer_.prepare(std::min(kReadBytes, buffer_.max_size() - buffer_.size()));
-    auto [error, bytes] = co_await stream_.async_read_some(space, kAwait);
-    stream_.expires_never();
-    if (error) {
-      if (error == beast::error::timeout && !idle_) {
-        process::log_info("a client was too slow to send its request: closed");
-      }
+  // False: the connection ends (who is too slow with a request is told so).
+  Task<bool> read_or_refuse(Clock::time_point deadline) {
+    const Outcome outcome = co_await read_some(deadline);
+    if (outcome == Outcome::timed_out && !idle_) {
+      Error error{.kind = ErrorKind::timeout, .message = "the request came too slowly"};
+      co_await refuse(std::move(error));
+    } else if (outcome != Outcome::done) {
       gone_ = true;
-      co_return false;
     }
-    buffer_.commit(bytes);
-    co_return true;
+    co_return outcome == Outcome::done;
   }
+
+  // An idle connection waits without room for what may come: there can be thousands.
+  Task<Outcome> read_some(Clock::time_point deadline) {
+    if (++reads_ % kTurnReads == 0) co_await let_others();
+    for (;;) {
+      const Moved moved = read_now();
+      if (moved.ended) co_return Outcome::ended;
+      if (moved.until == Waiting::none) co_return Outcome::done;
+      if (buffer_.size() == 0) buffer_.shrink_to_fit();
+      const Outcome waited = co_await connection_->wait(moved.until, deadline);
+      reads_ = 0;
+      if (waited != Outcome::done) co_return waited;
+    }
+  }
+
+  Moved read_now() {
+    const auto space = buffer_.prepare(std::min(kReadBytes, buffer_.max_size() - buffer_.size()));
+    const Moved moved =
+        connection_->transport().read({static_cast<char*>(space.data()), space.size()});
+    buffer_.commit(moved.bytes);
+    return moved;
+  }
+
+  // A client whose bytes are always there already must not keep the thread for itself.
+  Task<> let_others() { co_await asio::post(connection_->executor(), asio::use_awaitable); }
 
   std::string_view view() const {
     return {static_cast<const char*>(buffer_.data().data()), buffer_.size()};
@@ -382,7 +405,7 @@ class BeastSession final : public Session,
         closing_ = true;  // without the last chunk, so that the client knows
       } else if (head_.version_minor > 0 && !gone_) {
         std::string last = std::exchange(stream_head_, {}) + "0\r\n\r\n";
-        const std::array<asio::const_buffer, 1> buffers = {asio::buffer(last)};
+        std::array<asio::const_buffer, 1> buffers = {asio::buffer(last)};
         co_await send(buffers);
       }
     }
@@ -407,7 +430,7 @@ class BeastSession final : public Session,
   }
 
   std::string head_text(const api::Response& response) {
-    if (draining_) closing_ = true;
+    if (draining_ || spare_) closing_ = true;
     std::string text =
         fmt::format("HTTP/1.1 {} {}\r\nDate: {}\r\nX-Request-Id: {}\r\n", response.status,
                     reason_phrase(response.status), http_date(), request_.id);
@@ -419,16 +442,16 @@ class BeastSession final : public Session,
     for (const api::HeaderField& field : response.headers) {
       text += fmt::format("{}: {}\r\n", field.name, field.value);
     }
+    const std::string* origin = request_.find("origin");
+    if (origin == nullptr && !refused_origin_.empty()) origin = &refused_origin_;
+    browsers_.append_fields(text, origin);
     return text;
   }
 
-  template <size_t Count>
-  Task<bool> send(std::array<asio::const_buffer, Count> buffers) {
+  Task<bool> send(std::span<asio::const_buffer> buffers) {
     if (gone_) co_return false;
-    stream_.expires_after(limits_.write_time);
-    auto [error, bytes] = co_await asio::async_write(stream_, buffers, kAwait);
-    stream_.expires_never();
-    if (error) gone_ = true;
+    const Outcome sent = co_await connection_->write(buffers, Clock::now() + limits_.write_time);
+    gone_ = gone_ || sent != Outcome::done;
     co_return !gone_;
   }
 
@@ -445,31 +468,23 @@ class BeastSession final : public Session,
 
   // ---- is the client still there? ----
 
-  void watch_socket() {
+  void watch_connection() {
     if (watching_) return;
     watching_ = true;
-    stream_.socket().async_wait(asio::ip::tcp::socket::wait_read,
-                                [self = shared_from_this()](error_code error) {
-                                  self->watching_ = false;
-                                  self->look(error);
-                                });
+    connection_->when_readable([self = shared_from_this()](bool whole) {
+      self->watching_ = false;
+      self->look(whole);
+    });
   }
 
   // Takes what a pipelining client has sent already: behind it may stand its end.
-  void look(error_code error) {
+  void look(bool whole) {
     if (!notify_ || gone_) return;
-    if (error) return lose();
+    if (!whole) return lose();
     // Somebody who sends that far ahead is heard again when an answer cannot be written.
     if (buffer_.size() >= limits_.pipelined_bytes) return;
-    auto space = buffer_.prepare(kReadBytes);
-    const ssize_t bytes =
-        ::recv(stream_.socket().native_handle(), space.data(), space.size(), MSG_DONTWAIT);
-    if (bytes > 0) {
-      buffer_.commit(static_cast<size_t>(bytes));
-    } else if (bytes == 0 || (errno != EAGAIN && errno != EINTR)) {
-      return lose();
-    }
-    watch_socket();
+    if (read_now().ended) return lose();
+    watch_connection();
   }
 
   void lose() {
@@ -483,29 +498,25 @@ class BeastSession final : public Session,
 
   // ---- the end ----
 
-  void close_now() {
-    error_code ignored;  // whatever it is, the socket is closed afterwards
-    stream_.socket().close(ignored);
-  }
-
   Task<> close() {
-    error_code error;
-    if (!gone_) stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, error);
+    if (!gone_) connection_->shut_sending();
     const Clock::time_point deadline = Clock::now() + limits_.linger_time;
     idle_ = true;
-    for (size_t left = 4 * limits_.body_bytes; !gone_ && !error && left > 0;) {
+    for (size_t left = 4 * limits_.body_bytes; !gone_ && left > 0;) {
       buffer_.clear();
-      const bool read = co_await read_some(deadline);
-      if (!read) break;
+      const Outcome read = co_await read_some(deadline);
+      if (read != Outcome::done) break;
       left -= std::min(left, buffer_.size());
     }
-    close_now();
+    connection_->close();
   }
 
-  beast::tcp_stream stream_;
+  const std::shared_ptr<Connection> connection_;
   const Limits& limits_;
   const api::Gate& gate_;
+  const OriginPolicy& browsers_;
   const api::EntryPoint& entry_;
+  const bool spare_;
   beast::flat_buffer buffer_;  // read, not yet parsed
   std::optional<beast::http::request_parser<beast::http::string_body>> parser_;
   // Named because the parser keeps a reference to it.
@@ -515,9 +526,11 @@ class BeastSession final : public Session,
   Progress progress_ = Progress::unanswered;
   int status_ = 0;
   std::string stream_head_;
+  std::string refused_origin_;  // of a head that was not taken
   std::string log_detail_;
   std::function<void()> notify_;
   bool watching_ = false;
+  int reads_ = 0;         // since the last wait
   bool gone_ = false;     // nothing can be read or written any more
   bool closing_ = false;  // after this exchange
   bool draining_ = false;
@@ -527,8 +540,15 @@ class BeastSession final : public Session,
 }  // namespace
 
 std::shared_ptr<Session> make_session(asio::ip::tcp::socket socket, const ServerOptions& options,
-                                      const api::EntryPoint& entry) {
-  return std::make_shared<BeastSession>(std::move(socket), options, entry);
+                                      const api::EntryPoint& entry, bool spare) {
+  boost::system::error_code ignored;  // a socket that is dead already: its first read finds out
+  socket.native_non_blocking(true, ignored);
+  socket.set_option(asio::ip::tcp::no_delay(true), ignored);
+  const int fd = socket.native_handle();
+  auto transport =
+      options.certificate ? options.certificate->make_transport(fd) : make_plain_transport(fd);
+  auto connection = std::make_shared<Connection>(std::move(socket), std::move(transport));
+  return std::make_shared<BeastSession>(std::move(connection), options, entry, spare);
 }
 
 }  // namespace chorus::http

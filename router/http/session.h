@@ -1,4 +1,5 @@
-// One connection, from accept to close. Beast stands behind session.cc alone.
+// One connection, from accept to close. Beast stands behind session.cc alone, and does not know
+// whether the connection is encrypted.
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
@@ -19,8 +20,9 @@ class Session {
   virtual void abort() = 0;  // closes now; a waiting entry point is told that the client is gone
 };
 
-// `options` and `entry` outlive the session.
+// `options` and `entry` outlive the session. `spare`: as in ServerOptions.
 std::shared_ptr<Session> make_session(boost::asio::ip::tcp::socket socket,
-                                      const ServerOptions& options, const api::EntryPoint& entry);
+                                      const ServerOptions& options, const api::EntryPoint& entry,
+                                      bool spare);
 
 }  // namespace chorus::http

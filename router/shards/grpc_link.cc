@@ -24,6 +24,14 @@ void write_sampling(const Sampling& in, v1::SamplingParameters& out) {
   out.set_temperature(in.temperature);
   out.set_top_p(in.top_p);
   out.set_top_k(in.top_k);
+  out.set_min_p(in.min_p);
+  out.set_typical_p(in.typical_p);
+  out.set_repetition_penalty(in.repetition_penalty);
+  out.set_frequency_penalty(in.frequency_penalty);
+  out.set_presence_penalty(in.presence_penalty);
+  for (const LogitBias& entry : in.logit_bias) (*out.mutable_logit_bias())[entry.id] = entry.bias;
+  out.set_min_tokens(in.min_tokens);
+  out.mutable_late_ids()->Add(in.late_ids.begin(), in.late_ids.end());
   out.set_seed(in.seed);
   out.set_choice(in.choice);
   out.set_top_logprobs(in.top_logprobs);
@@ -32,8 +40,11 @@ void write_sampling(const Sampling& in, v1::SamplingParameters& out) {
 void write_row(const Row& in, v1::Row& out) {
   out.set_slot(in.slot);
   if (in.start) {
-    out.mutable_start()->set_sequence(static_cast<uint64_t>(in.start->sequence));
-    write_sampling(in.start->sampling, *out.mutable_start()->mutable_sampling());
+    auto& start = *out.mutable_start();
+    start.set_sequence(static_cast<uint64_t>(in.start->sequence));
+    write_sampling(in.start->sampling, *start.mutable_sampling());
+    start.mutable_history()->Add(in.start->history.begin(), in.start->history.end());
+    start.set_output_begin(in.start->output_begin);
   }
   if (in.continues()) {
     out.mutable_continues()->set_positions_reserved(1);

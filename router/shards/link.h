@@ -57,10 +57,20 @@ struct Sampling {
   int top_logprobs = 0;  // alternatives to report with each token
 };
 
+// Do the tokens so far change what is sampled?
+inline bool penalised(const Sampling& sampling) {
+  return sampling.repetition_penalty != 1 || sampling.frequency_penalty != 0 ||
+         sampling.presence_penalty != 0;
+}
+
 // A sequence takes its seat.
 struct NewSequence {
   int64_t sequence = 0;  // the router's number for it, for logs and traces
   Sampling sampling;
+  // Where it is penalised: all tokens so far, and where the output begins among them. From then on
+  // the shard counts by itself what it samples.
+  std::vector<int32_t> history = {};
+  int64_t output_begin = 0;
 };
 
 struct BlockChange {  // to one sequence's table in one KV group

@@ -78,6 +78,10 @@ StepBuffers Decoder::make_buffers(const StepLimits& limits) {
       ops_.allocate(DType::u8, limits.rows, sizeof(kernels::SamplingParams), counts + 2);
   buffers.results = ops_.allocate(DType::u8, limits.rows, sizeof(kernels::Sampled), counts + 2);
   buffers.last_tokens = ops_.allocate(DType::i32, limits.slots, 1);
+  buffers.adjustments =
+      ops_.allocate(DType::u8, limits.slots,
+                    spec_.shape.vocab * static_cast<int64_t>(sizeof(kernels::Adjustment)));
+  buffers.adjustment_counts = ops_.allocate(DType::i32, limits.slots, 1);
   for (size_t group = 0; group < spec_.kv_groups.size(); ++group) {
     buffers.block_tables.push_back(ops_.allocate(DType::i32, limits.slots, limits.blocks_max));
   }
@@ -126,7 +130,9 @@ std::unique_ptr<kernels::Program> Decoder::record(const StepBuffers& buffers,
                .vocab_size = spec_.shape.vocab,
                .params = buffers.params,
                .results = buffers.results,
-               .last_tokens = buffers.last_tokens});
+               .last_tokens = buffers.last_tokens,
+               .adjustments = buffers.adjustments,
+               .adjustment_counts = buffers.adjustment_counts});
   return ops_.end_record();
 }
 

@@ -31,6 +31,8 @@ struct StepBuffers {
   kernels::View params;                     // u8 [rows, sizeof(SamplingParams)]
   kernels::View results;                    // u8 [rows, sizeof(Sampled)]
   kernels::View last_tokens;                // i32 [slots, 1]
+  kernels::View adjustments;                // u8 [slots, vocabulary * sizeof(Adjustment)]
+  kernels::View adjustment_counts;          // i32 [slots, 1]
   std::vector<kernels::View> block_tables;  // per KV group: i32 [slots, blocks_max]
   kernels::View logits;                     // f32 [rows, vocabulary slice]
 };

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace chorus::service {
 namespace {
 
@@ -12,31 +14,29 @@ Refusal not_built(std::string_view field) {
 }
 
 tl::expected<step::NewSequence, std::string> read_new_sequence(const v1::NewSequence& message) {
-  const auto& in = message.sampling();
-  if (in.min_p() != 0) return not_built("sampling.min_p");
-  if (in.typical_p() != 0 && in.typical_p() != 1) return not_built("sampling.typical_p");
-  if (in.repetition_penalty() != 0 && in.repetition_penalty() != 1) {
-    return not_built("sampling.repetition_penalty");
-  }
-  if (in.frequency_penalty() != 0) return not_built("sampling.frequency_penalty");
-  if (in.presence_penalty() != 0) return not_built("sampling.presence_penalty");
-  if (in.logit_bias_size() != 0) return not_built("sampling.logit_bias");
-  if (message.history_size() != 0) return not_built("start.history");
   if (message.adapter() != 0) return not_built("start.adapter");
-  if (!(in.temperature() >= 0) || !(in.top_p() > 0 && in.top_p() <= 1) || in.top_k() < 0 ||
-      in.top_logprobs() < 0 || in.top_logprobs() > kernels::kTopLogprobsMax) {
-    return Refusal(
-        fmt::format("sampling parameters out of range: temperature {}, top_p {}, top_k {}, "
-                    "top_logprobs {}",
-                    in.temperature(), in.top_p(), in.top_k(), in.top_logprobs()));
-  }
-  return step::NewSequence{.sequence = message.sequence(),
-                           .sampling = {.temperature = in.temperature(),
-                                        .top_p = in.top_p(),
-                                        .top_k = in.top_k(),
-                                        .seed = in.seed(),
-                                        .choice = in.choice(),
-                                        .top_logprobs = in.top_logprobs()}};
+  const auto& in = message.sampling();
+  step::NewSequence start{.sequence = message.sequence(),
+                          .sampling = {.temperature = in.temperature(),
+                                       .top_p = in.top_p(),
+                                       .top_k = in.top_k(),
+                                       .min_p = in.min_p(),
+                                       .typical_p = in.typical_p(),
+                                       .repetition_penalty = in.repetition_penalty(),
+                                       .frequency_penalty = in.frequency_penalty(),
+                                       .presence_penalty = in.presence_penalty(),
+                                       .min_tokens = in.min_tokens(),
+                                       .late_ids = {in.late_ids().begin(), in.late_ids().end()},
+                                       .seed = in.seed(),
+                                       .choice = in.choice(),
+                                       .top_logprobs = in.top_logprobs()},
+                          .history = {message.history().begin(), message.history().end()},
+                          .output_begin = message.output_begin()};
+  auto& biases = start.sampling.logit_bias;
+  for (const auto& [id, bias] : in.logit_bias()) biases.push_back({.id = id, .bias = bias});
+  // A map comes in any order, which is not to differ between ranks.
+  std::sort(biases.begin(), biases.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  return start;
 }
 
 tl::expected<step::Row, std::string> read_row(const v1::Row& message) {
@@ -58,7 +58,7 @@ tl::expected<step::Row, std::string> read_row(const v1::Row& message) {
   if (message.has_start()) {
     auto start = read_new_sequence(message.start());
     if (!start) return Refusal(start.error());
-    row.start = *start;
+    row.start = std::move(*start);
   }
   for (const auto& change : message.block_changes()) {
     if (change.truncated_to() != 0) return not_built("block_change.truncated_to");

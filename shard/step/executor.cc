@@ -9,8 +9,12 @@
 #include <fstream>
 #include <limits>
 
+#include "shard/step/start.h"
+
 namespace chorus::step {
 
+using kernels::Adjustment;
+using kernels::penalised;
 using kernels::Sampled;
 using kernels::SamplingParams;
 using kernels::Span;
@@ -31,6 +35,10 @@ int64_t memory_available_bytes() {
     if (key == "MemAvailable:") return kib * 1024;
   }
   return static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+}
+
+bool begins_with(const std::vector<int32_t>& whole, const std::vector<int32_t>& part) {
+  return part.size() <= whole.size() && std::equal(part.begin(), part.end(), whole.begin());
 }
 
 int64_t ceil_div(int64_t a, int64_t b) {
@@ -178,17 +186,50 @@ tl::expected<void, std::string> Executor::check(const Step& step) const {
   return {};
 }
 
+tl::expected<void, std::string> Executor::take_seat(const Row& row, Seat& seat) {
+  if (seat.taken) return refuse("the seat is taken by another sequence");
+  const NewSequence& start = *row.start;
+  if (auto sound = check_start(start, decoder_.spec().shape.vocab); !sound) return sound;
+  const Sampling& sampling = start.sampling;
+  const std::vector<Adjustment> adjustments = adjustments_of(start);
+  seat = {.taken = true,
+          .params = {.temperature = sampling.temperature,
+                     .top_p = sampling.top_p,
+                     .top_k = sampling.top_k,
+                     .min_p = sampling.min_p,
+                     .typical_p = sampling.typical_p,
+                     .repetition_penalty = sampling.repetition_penalty,
+                     .frequency_penalty = sampling.frequency_penalty,
+                     .presence_penalty = sampling.presence_penalty,
+                     .min_tokens =
+                         static_cast<int32_t>(sampling.late_ids.empty() ? 0 : sampling.min_tokens),
+                     .seed = sampling.seed,
+                     .choice = sampling.choice,
+                     .slot = row.slot,
+                     .top_logprobs = sampling.top_logprobs}};
+  seat.adjusted_for_good = penalised(seat.params) || !sampling.logit_bias.empty();
+  seat.tables.resize(kv_.size());
+  if (adjustments.empty() && !seat.adjusted_for_good) return {};
+  const auto count = static_cast<int32_t>(adjustments.size());
+  ops_.upload(buffers_.adjustments, adjustments.data(), row.slot * buffers_.adjustments.cols,
+              count * static_cast<int64_t>(sizeof(Adjustment)));
+  ops_.upload(buffers_.adjustment_counts, &count, row.slot * static_cast<int64_t>(sizeof(int32_t)),
+              sizeof(count));
+  return {};
+}
+
 tl::expected<void, std::string> Executor::apply(const Row& row, Inputs& inputs) {
   Seat& seat = seats_[static_cast<size_t>(row.slot)];
   if (row.start) {
-    if (seat.taken) return refuse("the seat is taken by another sequence");
-    seat = {.taken = true, .sampling = row.start->sampling};
-    seat.tables.resize(kv_.size());
+    if (auto taken = take_seat(row, seat); !taken) return taken;
   }
   if (!seat.taken) return refuse("no sequence has this seat");
   if (row.position != seat.length) {
     return refuse("position {} does not continue a sequence of length {}", row.position,
                   seat.length);
+  }
+  if (row.start && penalised(seat.params) && !begins_with(row.start->history, row.tokens)) {
+    return refuse("start.history does not begin with the row's tokens");
   }
   if (row.tokens.empty() && !seat.sampled)
     return refuse("there is no sampled token to continue with");
@@ -220,16 +261,11 @@ tl::expected<void, std::string> Executor::apply(const Row& row, Inputs& inputs) 
   seat.length += count;
   if (row.sample) {
     inputs.wanted.push_back(static_cast<int32_t>(inputs.tokens.size()) - 1);
-    const Sampling& sampling = seat.sampling;
-    inputs.params.push_back({.temperature = sampling.temperature,
-                             .top_p = sampling.top_p,
-                             .top_k = sampling.top_k,
-                             .top_logprobs = sampling.top_logprobs,
-                             .seed = sampling.seed,
-                             .choice = sampling.choice,
-                             .output_index = row.output_index,
-                             .slot = row.slot,
-                             .forced = row.forced});
+    SamplingParams params = seat.params;
+    params.output_index = row.output_index;
+    params.forced = row.forced;
+    params.adjusted = seat.adjusted_for_good || row.output_index < params.min_tokens;
+    inputs.params.push_back(params);
     seat.sampled = true;
   }
   return {};

@@ -51,7 +51,8 @@ class Executor final : public Execution {
   };
   struct Seat {
     bool taken = false;
-    Sampling sampling;
+    kernels::SamplingParams params;  // but for what changes from row to row
+    bool adjusted_for_good = false;  // beyond min_tokens as well
     int64_t length = 0;              // positions filled
     bool sampled = false;            // the device holds a token to continue with
     std::vector<Table> tables = {};  // per KV group
@@ -59,6 +60,7 @@ class Executor final : public Execution {
   struct Inputs;  // what a step writes to the fixed buffers
 
   tl::expected<void, std::string> check(const Step& step) const;
+  tl::expected<void, std::string> take_seat(const Row& row, Seat& seat);
   tl::expected<void, std::string> apply(const Row& row, Inputs& inputs);
   tl::expected<void, std::string> change_blocks(const Row& row, Seat& seat);
   void upload(const Inputs& inputs);

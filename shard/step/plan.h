@@ -10,10 +10,23 @@
 
 namespace chorus::step {
 
-struct Sampling {
+struct LogitBias {
+  int32_t id = 0;
+  float bias = 0;
+};
+
+struct Sampling {  // kernels::SamplingParams says what the numbers mean
   float temperature = 0;
   float top_p = 1;
   int top_k = 0;
+  float min_p = 0;
+  float typical_p = 1;
+  float repetition_penalty = 1;
+  float frequency_penalty = 0;
+  float presence_penalty = 0;
+  std::vector<LogitBias> logit_bias = {};
+  int64_t min_tokens = 0;
+  std::vector<int32_t> late_ids = {};
   uint64_t seed = 0;
   int choice = 0;
   int top_logprobs = 0;
@@ -22,6 +35,9 @@ struct Sampling {
 struct NewSequence {
   uint64_t sequence = 0;
   Sampling sampling = {};
+  // Where there are penalties: all tokens so far, and where the output begins among them.
+  std::vector<int32_t> history = {};
+  int64_t output_begin = 0;
 };
 
 struct BlockChange {

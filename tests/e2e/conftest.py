@@ -76,7 +76,7 @@ class Server:
     def _read(self, pipe, lines):
         for line in pipe:
             lines.append(line.rstrip("\n"))
-            if "http://" in line and pipe is self.process.stdout:
+            if "://" in line and pipe is self.process.stdout:
                 self.ready.set()
 
     def wait_ready(self):

@@ -131,6 +131,16 @@ TEST_CASE("the kind of draw follows from the parameters") {
   CHECK(kind(1, 0, 0.9F) == Draw::candidates);
   CHECK(kind(1, 65, 0.9F) == Draw::whole_row);
   CHECK(kind(1, 65, 0.9F, 3) == Draw::forced);
+  const auto kind_with = [](float min_p, float typical_p) {
+    SamplingParams params;
+    params.temperature = 1;
+    params.min_p = min_p;
+    params.typical_p = typical_p;
+    return kind_of_draw(params, 1000);
+  };
+  CHECK(kind_with(0.1F, 1) == Draw::mass);
+  CHECK(kind_with(0.1F, 0.9F) == Draw::candidates);
+  CHECK(kind_with(0, 0.9F) == Draw::whole_row);
 }
 
 TEST_CASE("a draw asks for no more candidates than it looks at") {
@@ -153,10 +163,64 @@ TEST_CASE("a draw asks for no more candidates than it looks at") {
 TEST_CASE("a place in the mass is found in the order of ids") {
   const std::vector<float> logits = {0, -INFINITY, std::log(0.5F), 0, NAN};
   const Mass one = Mass{1} << 40;
-  const auto id_at = [&](Mass place) { return find_at(logits.data(), 5, 100, 0, 1, place).id; };
+  SamplingParams params;
+  params.temperature = 1;
+  const auto id_at = [&](Mass place) {
+    return find_at(logits.data(), 5, 100, 0, params, place).id;
+  };
   CHECK(id_at(0) == 100);
   CHECK(id_at(one - 1) == 100);
   CHECK(id_at(one) == 102);
   CHECK(id_at(one + one / 4) == 102);
   CHECK(id_at(one + one / 4 * 3) == 103);
+  params.min_p = 0.6F;
+  CHECK(id_at(one) == 103);
+}
+
+TEST_CASE("min_p leaves out of a mass what is less than its part of the best") {
+  const auto logits = random_floats(3000, 44, 3);
+  const float max = find(logits, 1).best[0].logit;
+  SamplingParams params;
+  for (const float min_p : {0.0F, 1e-6F, 0.05F, 0.5F, 1.0F}) {
+    CAPTURE(min_p);
+    params.min_p = min_p;
+    Mass expected = 0;
+    for (const float logit : logits) {
+      const Mass mass = mass_of(&logit, 1, max, 0.8F);
+      if (std::ldexp(static_cast<double>(mass), -40) >= static_cast<double>(min_p)) {
+        expected += mass;
+      }
+    }
+    CHECK(mass_of(logits.data(), 3000, max, 0.8F, mass_floor(params)) == expected);
+  }
+}
+
+TEST_CASE("an adjusted logit is biased, then penalised; late tokens are not drawn") {
+  SamplingParams params;
+  Adjustment token{.id = 1};
+  CHECK(adjusted_logit(2, token, params) == 2);
+  token.bias = -0.5F;
+  CHECK(adjusted_logit(2, token, params) == 1.5F);
+  params.repetition_penalty = 2;
+  params.frequency_penalty = 0.25F;
+  params.presence_penalty = 1;
+  CHECK(adjusted_logit(2, token, params) == 1.5F);  // not seen yet
+  token.in_prompt = 1;
+  CHECK(adjusted_logit(2, token, params) == 0.75F);
+  CHECK(adjusted_logit(-2, token, params) == -5);
+  CHECK(adjusted_logit(0.5F, token, params) == 0);
+  token.output_count = 3;
+  CHECK(adjusted_logit(2, token, params) == 0.75F - 0.75F - 1);
+  token.in_prompt = 0;
+  CHECK(adjusted_logit(2, token, params) == 0.75F - 0.75F - 1);
+  token.late = 1;
+  params.min_tokens = 5;
+  params.output_index = 4;
+  CHECK(adjusted_logit(2, token, params) == -INFINITY);
+  params.output_index = 5;
+  CHECK(adjusted_logit(2, token, params) == 0.75F - 0.75F - 1);
+  CHECK(adjusted_logit(NAN, token, params) == -INFINITY);
+  token.bias = 3e38F;
+  params.repetition_penalty = 1e-30F;
+  CHECK(adjusted_logit(3e38F, token, params) == 1e30F);  // a number in any case
 }

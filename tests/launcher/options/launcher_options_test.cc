@@ -135,6 +135,18 @@ TEST_CASE("what looks like a key and is none does not leave the server open") {
   CHECK(refusal({"--metrics-need-key"}) != "(accepted)");
 }
 
+TEST_CASE("an origin that no page could have is refused") {
+  const Variables none{};
+  CHECK(read({"--cors-allow-origin", "https://a.example", "--cors-allow-origin",
+              "http://localhost:5173"})
+            .cors_allow_origin.size() == 2);
+  CHECK(read({"--cors-allow-origin", "*"}).cors_allow_origin.size() == 1);
+  for (const char* wrong : {"a.example", "https://a.example/", "https://", "https://a b"}) {
+    CHECK(refusal({"--cors-allow-origin", wrong}).find("is no origin") != std::string::npos);
+  }
+  CHECK(refusal({"--tls-cert", "a.pem"}) == "--tls-cert and --tls-key belong together");
+}
+
 TEST_CASE("contradictions between flags are refused") {
   const Variables none{};
   CHECK(refusal({"--sharded", "true"}) == "--sharded true needs --num-shard of at least 2");

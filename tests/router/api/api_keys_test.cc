@@ -171,6 +171,19 @@ TEST_CASE("without a key the answer is OpenAI's 401, and says nothing of the key
   CHECK(response.body.find("sekret") == std::string::npos);
 }
 
+TEST_CASE("on a spare connection only probes are answered") {
+  Guarded guarded;
+  for (const auto& [path, status] : std::vector<std::pair<std::string, int>>{
+           {"/health", 0}, {"/metrics", 0}, {"/info", 503}, {"/nothing", 503}}) {
+    api::Request request = asking({{"authorization", "Bearer right"}});
+    request.method = "GET";
+    request.path = path;
+    request.spare = true;
+    const auto refusal = guarded.service.gate()(request);
+    CHECK((refusal ? refusal->status : 0) == status);
+  }
+}
+
 TEST_CASE("a route that needs a key is closed where no gate was passed") {
   Guarded guarded;
   api::Request request = asking({{"authorization", "Bearer right"}});

@@ -1,8 +1,9 @@
 // A shard without a model, for tests of the planner and the driver. Its "KV cache" really holds, in
 // the blocks that the plan names, what was computed for each position, and the next token is a
 // hash of what a sequence's tables lead to: a wrong position, table or a block handed out too early
-// changes the tokens. Beyond that it checks each step against the contract (link.h) as it comes in
-// and throws std::logic_error saying what is wrong.
+// changes the tokens. So do, for penalised sequences, the tokens that it was told of or sampled
+// itself, and where the output begins. Beyond that it checks each step against the contract
+// (link.h) as it comes in and throws std::logic_error saying what is wrong.
 #pragma once
 
 #include <fmt/format.h>
@@ -39,24 +40,42 @@ class FakeModel {
     if (group.kind == shards::KvKind::full) return 0;
     return std::max<int64_t>(0, length - group.window);
   }
+  struct Past {  // what penalties are reckoned from
+    std::vector<int32_t> tokens;
+    int64_t output_begin = 0;
+  };
+  static uint64_t penalties(const Past& past) {
+    uint64_t state = mix(5, static_cast<uint64_t>(past.output_begin));
+    for (int32_t token : past.tokens) state = mix(state, static_cast<uint64_t>(token));
+    return state;
+  }
   template <class Read>  // Read(group, position) -> cell
-  int32_t next(const shards::Sampling& sampling, int output_index, int64_t length,
+  int32_t next(const shards::Sampling& sampling, int output_index, int64_t length, const Past& past,
                const Read& read) const {
     uint64_t state = mix(mix(sampling.seed, static_cast<uint64_t>(output_index)), 7);
+    if (penalised(sampling)) state = mix(state, penalties(past));
     for (size_t g = 0; g < info_.kv_groups.size(); ++g) {
       for (int64_t p = first_seen(info_.kv_groups[g], length); p < length; ++p) {
         state = mix(state, read(static_cast<int>(g), p));
       }
     }
-    return static_cast<int32_t>(state % static_cast<uint64_t>(info_.vocab_size));
+    auto token = static_cast<int32_t>(state % static_cast<uint64_t>(info_.vocab_size));
+    const auto& late = sampling.late_ids;
+    while (output_index < sampling.min_tokens &&
+           std::binary_search(late.begin(), late.end(), token)) {
+      token = (token + 1) % static_cast<int32_t>(info_.vocab_size);
+    }
+    return token;
   }
   // The sequence computed alone, without blocks.
   std::vector<int32_t> alone(std::vector<int32_t> tokens, const shards::Sampling& sampling,
                              int count) const {
     std::vector<int32_t> output;
+    const auto prompt = static_cast<int64_t>(tokens.size());
     for (int i = 0; i < count; ++i) {
       auto read = [&](int, int64_t p) { return cell(tokens[p], p); };
-      output.push_back(next(sampling, i, static_cast<int64_t>(tokens.size()), read));
+      output.push_back(
+          next(sampling, i, static_cast<int64_t>(tokens.size()), {tokens, prompt}, read));
       tokens.push_back(output.back());
     }
     return output;
@@ -101,12 +120,15 @@ class FakeShard {
     Work& work = in_flight_.at(executed_count_++);
     shards::StepResult result{.number = work.number, .rows = {}, .execution_us = 10};
     for (RowWork& row : work.rows) {
+      FakeModel::Past& past = pasts_[row.slot];
+      if (row.start) past = {row.start->history, row.start->output_begin};
       if (row.tokens.empty()) row.tokens = {last_sampled_.at(row.slot)};
       for (int32_t token : row.tokens) write(row, row.position++, token);
       if (!row.sample) continue;
       auto read = [&](int group, int64_t p) { return cells_[group][address(row, group, p)]; };
-      int32_t token = model_.next(row.sampling, row.output_index, row.position, read);
+      int32_t token = model_.next(row.sampling, row.output_index, row.position, past, read);
       last_sampled_[row.slot] = token;
+      past.tokens.push_back(token);
       result.rows.push_back({.slot = row.slot, .tokens = {{.id = token, .logprob = 0, .top = {}}}});
     }
     return result;
@@ -142,6 +164,7 @@ class FakeShard {
   };
   struct RowWork {
     int slot = 0;
+    std::optional<shards::NewSequence> start;
     std::vector<int32_t> tokens;
     int64_t position = 0;
     bool sample = false;
@@ -201,8 +224,8 @@ class FakeShard {
       ++next;
       seat.sampled_in_step = received_;
     }
-    work.rows.push_back({row.slot, row.tokens, row.position, row.sample, row.output_index,
-                         seat.sampling, seat.tables});
+    work.rows.push_back({row.slot, row.start, row.tokens, row.position, row.sample,
+                         row.output_index, seat.sampling, seat.tables});
   }
 
   void start(const shards::Row& row, Seat& seat) {
@@ -211,12 +234,27 @@ class FakeShard {
       expect(!earlier.slots.contains(row.slot), fmt::format("slot {} reused early", row.slot));
     }
     expect(!row.continues(), "a new sequence cannot continue");
+    check_history(row);
     seat = Seat{.taken = true,
                 .sequence = row.start->sequence,
                 .sampling = row.start->sampling,
                 .length = 0,
                 .sampled_in_step = 0,
                 .tables = std::vector<Table>(info_.kv_groups.size())};
+  }
+
+  void check_history(const shards::Row& row) const {
+    const shards::NewSequence& start = *row.start;
+    const auto& history = start.history;
+    if (!penalised(start.sampling)) return expect(history.empty(), "a history without penalties");
+    const auto outputs = outputs_.find(start.sequence);
+    const int64_t known = outputs == outputs_.end() ? 0 : outputs->second;
+    expect(history.size() >= row.tokens.size() &&
+               std::equal(row.tokens.begin(), row.tokens.end(), history.begin()),
+           "a history of other tokens");
+    expect(start.output_begin + known == static_cast<int64_t>(history.size()),
+           fmt::format("a history of {} tokens, the output begins at {} and has {}", history.size(),
+                       start.output_begin, known));
   }
 
   void change_table(int slot, const shards::BlockChange& change) {
@@ -276,9 +314,10 @@ class FakeShard {
   std::vector<std::vector<int>> owners_;
   std::vector<std::vector<uint64_t>> cells_;
   std::map<int, int32_t> last_sampled_;  // by slot, as of the last step executed
-  std::map<int64_t, int> outputs_;       // by sequence: the next output index
-  std::deque<Work> in_flight_;           // received, result not delivered
-  size_t executed_count_ = 0;            // of those
+  std::map<int, FakeModel::Past> pasts_;
+  std::map<int64_t, int> outputs_;  // by sequence: the next output index
+  std::deque<Work> in_flight_;      // received, result not delivered
+  size_t executed_count_ = 0;       // of those
   uint64_t received_ = 0;
 };
 

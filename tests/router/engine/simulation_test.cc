@@ -82,13 +82,24 @@ class Simulation {
     int prompt = 1 + pick(work_.prompt_max);
     prompt = std::min<int>(prompt, static_cast<int>(planner_.context_max()) - 1);
     for (int i = 0; i < prompt; ++i) client.request.prompt.push_back(pick(1000));
-    client.request.sampling.seed = random_();
+    client.request.sampling = sampling();
     client.request.max_tokens = 1 + pick(work_.output_max);
     if (work_.disturbed && pick(3) == 0) client.stop_at = pick(work_.output_max);
     Planner::RequestId id = ++submitted_;
     planner_.submit(id, client.request);
     clients_[id] = std::move(client);
     ++alive_;
+  }
+
+  shards::Sampling sampling() {
+    shards::Sampling sampling{.seed = random_()};
+    if (pick(3) == 0) sampling.repetition_penalty = 1.1F;
+    if (pick(4) == 0) sampling.presence_penalty = 0.5F;
+    if (pick(3) == 0) {
+      sampling.min_tokens = pick(20);
+      for (int id = 0; id < 500; ++id) sampling.late_ids.push_back(2 * id);
+    }
+    return sampling;
   }
 
   Client* any(Planner::RequestId& id) {

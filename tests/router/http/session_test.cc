@@ -1,6 +1,7 @@
 // What a connection does apart from refusing bad heads: order, limits, patience, closing.
 #include "router/http/session.h"
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -142,7 +143,7 @@ TEST_CASE("a head that is too large, has too many fields or too long a target is
   CHECK(client.at_end());
 }
 
-TEST_CASE("a head that trickles in has one time for all its bytes") {
+TEST_CASE("a head that trickles in has one time for all its bytes, and is told so") {
   auto server = serve({.head_time = milliseconds(200)});
   Client client(server.port());
   const auto start = std::chrono::steady_clock::now();
@@ -152,15 +153,22 @@ TEST_CASE("a head that trickles in has one time for all its bytes") {
       std::this_thread::sleep_for(milliseconds(20));
     }
   });
-  CHECK(client.at_end());
+  const auto answer = client.read();
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(2));
   trickle.join();
+  REQUIRE(answer);
+  CHECK(answer->status == 408);
+  CHECK(answer->field("connection") == "close");
 }
 
-TEST_CASE("a body that comes too slowly ends the connection") {
+TEST_CASE("a body that comes too slowly is answered 408 and ends the connection") {
   auto server = serve({.body_grace = milliseconds(100)});
   Client client(server.port());
   client.send(post("Content-Length: 500\r\n", "a"));
+  const auto answer = client.read();
+  REQUIRE(answer);
+  CHECK(answer->status == 408);
+  CHECK(json::parse(answer->body)["error"]["code"] == "timeout");
   CHECK(client.at_end());
 }
 
@@ -259,6 +267,152 @@ TEST_CASE("a port in use is named with the system's reason") {
       Catch::Contains("127.0.0.1:" + std::to_string(port)) && Catch::Contains("in use"));
   CHECK_THROWS_AS(http::Server({.address = "192.0.2.1", .port = 0}, http_test::echo),
                   process::StartError);
+}
+
+// ---- the gate ----
+
+std::optional<api::Response> lets_b_pass(api::Request& request) {
+  if (request.spare) return api::Response{.status = 503, .body = "{}"};
+  if (request.path != "/b") return api::Response{.status = 401, .body = "{}"};
+  request.caller = "b";
+  return {};
+}
+
+TEST_CASE("the gate answers before a body is read, and keeps a connection that brings none") {
+  http::Server server({.address = "127.0.0.1", .port = 0, .gate = lets_b_pass}, http_test::echo);
+  Client client(server.port());
+  client.send(get("/a") + get("/b"));
+  CHECK(client.read()->status == 401);
+  CHECK(json::parse(client.read()->body)["path"] == "/b");
+  client.send(post("Content-Length: 1000\r\nExpect: 100-continue\r\n"));
+  const auto refused = client.read();
+  CHECK(refused->status == 401);
+  CHECK(refused->field("connection") == "close");
+  CHECK(client.at_end());
+}
+
+TEST_CASE("beyond the most connections some are kept for probes, and the rest waits") {
+  http::Server server({.address = "127.0.0.1",
+                       .port = 0,
+                       .gate = lets_b_pass,
+                       .connections_max = 2,
+                       .spare_connections = 1},
+                      http_test::echo);
+  Client first(server.port()), second(server.port());
+  for (Client* client : {&first, &second}) {
+    client->send(get("/b"));
+    CHECK(client->read()->status == 200);
+  }
+  Client spare(server.port());
+  Client waiting(server.port());
+  waiting.send(get("/b"));
+  spare.send(get("/b"));
+  const auto refused = spare.read();
+  CHECK(refused->status == 503);
+  CHECK(refused->field("connection") == "close");
+  CHECK(spare.at_end());  // its place is free: the waiting one is taken, still as a spare one
+  spare.close();
+  CHECK(waiting.read()->status == 503);
+  waiting.close();
+  first.close();
+  int status = 0;  // the server hears of the end a moment later
+  for (int i = 0; i < 500 && status != 200; ++i) {
+    Client next(server.port());
+    next.send(get("/b"));
+    status = next.read()->status;
+  }
+  CHECK(status == 200);
+}
+
+TEST_CASE("a flood of pipelined requests leaves the thread to others") {
+  http::Server server({.address = "127.0.0.1", .port = 0, .threads = 1}, http_test::echo);
+  std::atomic<bool> end = false;
+  Client flood(server.port());
+  std::thread sender([&] {
+    std::string many;
+    for (int i = 0; i < 200; ++i) many += get("/flood");
+    while (!end) flood.send(many);
+  });
+  std::thread reader([&] {
+    while (!end && flood.receive()) flood.buffer().clear();
+  });
+  for (int i = 0; i < 20; ++i) {
+    Client other(server.port());
+    other.send(get("/a"));
+    CHECK(other.read()->status == 200);
+  }
+  end = true;
+  sender.join();
+  flood.end_sending();
+  reader.join();
+}
+
+TEST_CASE("a megabyte of chunks of one byte is taken") {
+  auto server = serve();
+  Client client(server.port());
+  std::string body;
+  for (int i = 0; i < 1 << 20; ++i) body += "1\r\nx\r\n";
+  client.send(post("Transfer-Encoding: chunked\r\n", body + "0\r\n\r\n"));
+  CHECK(json::parse(client.read()->body)["body"].get<std::string>().size() == 1 << 20);
+}
+
+// ---- browsers ----
+
+http::ServerOptions for_pages(std::vector<std::string> origins) {
+  http::ServerOptions options{.address = "127.0.0.1", .port = 0};
+  options.gate = lets_b_pass;
+  options.browsers.origins = std::move(origins);
+  return options;
+}
+
+TEST_CASE("a preflight needs no key, and every error tells the page's browser that it may read") {
+  http::Server server(for_pages({}), http_test::echo);
+  const std::string page = "Origin: https://a.example\r\n";
+  Client client(server.port());
+  client.send("OPTIONS /a HTTP/1.1\r\nHost: x\r\n" + page +
+              "Access-Control-Request-Method: POST\r\n"
+              "Access-Control-Request-Headers: authorization,content-type,x-stainless-os\r\n\r\n");
+  const auto preflight = client.read();
+  CHECK(preflight->status == 204);
+  CHECK(preflight->field("access-control-allow-origin") == "*");
+  CHECK(preflight->field("access-control-allow-methods") == "POST");
+  CHECK(preflight->field("access-control-allow-headers") ==
+        "authorization,content-type,x-stainless-os");
+  CHECK(preflight->field("access-control-max-age") == "7200");
+  CHECK(preflight->field("access-control-allow-credentials").empty());
+  for (const std::string& request :
+       {get("/a", page), get("/b", page), post(page + "Content-Length: 9999999\r\n"),
+        get("/b", page + "X : y\r\n"), get("/" + std::string(9000, 'a'), page)}) {
+    Client other(server.port());
+    other.send(request);
+    const auto answer = other.read();
+    INFO(answer->status);
+    CHECK(answer->field("access-control-allow-origin") == "*");
+    CHECK(answer->field("access-control-expose-headers") == "*");
+  }
+  Client program(server.port());
+  program.send(get("/b"));
+  CHECK(program.read()->field("access-control-allow-origin").empty());
+}
+
+TEST_CASE("of listed origins alone a page may read, also where its head was refused") {
+  http::Server server(for_pages({"https://a.example", "http://localhost:5173"}), http_test::echo);
+  const auto answer_to = [&](const std::string& request) {
+    Client client(server.port());
+    client.send(request);
+    return *client.read();
+  };
+  const std::string lines = GENERATE("", "Nonsense\r\n");
+  const auto answer = answer_to(get("/b", "Origin: https://A.example\r\n" + lines));
+  CHECK(answer.field("access-control-allow-origin") == "https://A.example");
+  CHECK(answer.field("vary") == "Origin");
+  for (const char* origin : {"https://a.example.evil", "https://b.example", "null"}) {
+    const std::string page = "Origin: " + std::string(origin) + "\r\n";
+    CHECK(answer_to(get("/b", page + lines)).field("access-control-allow-origin").empty());
+    CHECK(answer_to("OPTIONS /b HTTP/1.1\r\nHost: x\r\n" + page +
+                    "Access-Control-Request-Method: GET\r\n\r\n")
+              .status == 403);
+  }
 }
 
 TEST_CASE("many connections at once are served by several threads") {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <iostream>
+#include <set>
 
 #include "tests/shard/models/golden.h"
 
@@ -12,8 +13,9 @@ using namespace chorus::tests;
 
 namespace {
 
-struct Wanted {  // one sequence to generate
-  std::vector<int32_t> prompt;
+struct Wanted {                 // one sequence to generate
+  std::vector<int32_t> prompt;  // and what is known of the output: a sequence that is rebuilt
+  int64_t known = 0;
   step::Sampling sampling;
   int tokens = 0;
   int64_t chunk = 1 << 20;
@@ -43,10 +45,15 @@ std::vector<Output> generate(LocalGroup& group, const std::vector<Wanted>& wante
         const int64_t end = std::min(prompt, done[i] + w.chunk);
         row.tokens.assign(w.prompt.begin() + done[i], w.prompt.begin() + end);
       }
-      if (done[i] == 0) row.start = step::NewSequence{.sequence = i, .sampling = w.sampling};
+      if (done[i] == 0) {
+        row.start = step::NewSequence{.sequence = i,
+                                      .sampling = w.sampling,
+                                      .history = w.prompt,
+                                      .output_begin = prompt - w.known};
+      }
       done[i] += std::max<int64_t>(1, static_cast<int64_t>(row.tokens.size()));
       row.sample = done[i] >= prompt;
-      row.output_index = static_cast<int>(outputs[i].size());
+      row.output_index = static_cast<int>(w.known) + static_cast<int>(outputs[i].size());
       group.add_blocks(row, held[i], done[i]);
       step.rows.push_back(std::move(row));
     }
@@ -78,16 +85,32 @@ bool same(const Output& a, const Output& b) {
   return true;
 }
 
+// A third of them penalised; some with late tokens, biases, min_p or typical_p.
+step::Sampling sampling_of(size_t i) {
+  const bool sampled = i % 2 == 1;
+  step::Sampling sampling{.temperature = sampled ? 0.9F : 0.0F,
+                          .top_p = i % 4 == 1 ? 0.9F : 1.0F,
+                          .top_k = i % 8 == 3 ? 40 : 0,
+                          .seed = 1000 + i,
+                          .top_logprobs = 5};
+  if (i % 3 == 1) sampling.repetition_penalty = 1.3F;
+  if (i % 3 == 1) sampling.presence_penalty = 0.6F;
+  if (i % 6 == 1) sampling.frequency_penalty = 0.3F;
+  if (i % 8 == 5) sampling.min_p = 0.05F;
+  if (i % 8 == 7) sampling.typical_p = 0.8F;
+  if (i % 5 == 2) {
+    sampling.min_tokens = 6;
+    for (int32_t id = 0; id < 40000; id += 3) sampling.late_ids.push_back(id);
+  }
+  if (i % 4 == 2) sampling.logit_bias = {{.id = 28, .bias = -100}, {.id = 260, .bias = 2}};
+  return sampling;
+}
+
 std::vector<Wanted> sixteen(const std::vector<GoldenPrompt>& golden) {
   std::vector<Wanted> wanted;
   for (size_t i = 0; i < 16; ++i) {
-    const bool sampled = i % 2 == 1;
     wanted.push_back({.prompt = golden[i + 3].ids,  // the last ones are long
-                      .sampling = {.temperature = sampled ? 0.9F : 0.0F,
-                                   .top_p = i % 4 == 1 ? 0.9F : 1.0F,
-                                   .top_k = i % 8 == 3 ? 40 : 0,
-                                   .seed = 1000 + i,
-                                   .top_logprobs = 5},
+                      .sampling = sampling_of(i),
                       .tokens = 10,
                       .chunk = 1 << 20,
                       .joins = static_cast<int>(i % 5)});
@@ -137,6 +160,52 @@ TEST_CASE("a decoded token's logprobs are those of a prefill of the same tokens"
     CHECK(same(whole, {token}));
     prompt.push_back(token.token);
   }
+}
+
+TEST_CASE("a sequence that is rebuilt from its history goes on as it would have") {
+  const auto model = modelfile::open_model(cached_model(kSmolLm2));
+  LocalGroup group(*model, {});
+  const auto golden = read_golden("smollm2");
+  for (const size_t i : {1, 2, 7, 10, 13}) {
+    Wanted whole{.prompt = golden[i + 3].ids, .sampling = sampling_of(i), .tokens = 12};
+    whole.chunk = 16;
+    const Output expected = generate(group, {whole}).front();
+    for (const int known : {1, 5, 6, 11}) {
+      Wanted rest = whole;
+      for (int t = 0; t < known; ++t) {
+        rest.prompt.push_back(expected[static_cast<size_t>(t)].token);
+      }
+      rest.known = known;
+      rest.tokens = 12 - known;
+      INFO("sequence " << i << " from output " << known);
+      CHECK(same(generate(group, {rest}).front(), {expected.begin() + known, expected.end()}));
+    }
+  }
+}
+
+TEST_CASE("penalties, biases and min_tokens do to text what they say") {
+  const auto model = modelfile::open_model(cached_model(kSmolLm2));
+  LocalGroup group(*model, {});
+  const auto prompt = read_golden("smollm2")[5].ids;
+  const auto ids = [&](const step::Sampling& sampling) {
+    const auto outputs = generate(group, {{.prompt = prompt, .sampling = sampling, .tokens = 30}});
+    std::vector<int32_t> tokens;
+    for (const auto& each : outputs.front()) tokens.push_back(each.token);
+    return tokens;
+  };
+  const auto plain = ids({});
+  const std::set<int32_t> distinct(plain.begin(), plain.end());
+  CHECK(distinct.size() < plain.size());
+  const auto once = ids({.presence_penalty = 1000});
+  CHECK(std::set<int32_t>(once.begin(), once.end()).size() == once.size());
+  const auto neither = ids({.repetition_penalty = 1e20F});
+  for (const int32_t token : prompt) {
+    CHECK(std::count(neither.begin(), neither.end(), token) == 0);
+  }
+  CHECK(ids({.logit_bias = {{.id = 42, .bias = 1000}}}) == std::vector<int32_t>(30, 42));
+  step::Sampling late{.min_tokens = 20, .late_ids = {distinct.begin(), distinct.end()}};
+  const auto tokens = ids(late);
+  for (int t = 0; t < 20; ++t) CHECK_FALSE(distinct.contains(tokens[static_cast<size_t>(t)]));
 }
 
 TEST_CASE("scalar, AVX2 and AVX-512 give the same bits on SmolLM2") {

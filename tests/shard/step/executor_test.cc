@@ -2,6 +2,7 @@
 #include "shard/step/executor.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 
 #include "tests/shard/local_group.h"
 
@@ -69,6 +70,41 @@ TEST_CASE("plans that do not fit are refused with the reason") {
   check({.number = 0, .rows = {first_row({1}, {0}), first_row({1}, {1})}}, "slot 1 has two rows");
   check({.number = 0, .rows = {}, .block_copies = {}, .released_slots = {9}},
         "released slot 9 does not exist");
+}
+
+TEST_CASE("a start out of range is refused with the field's name") {
+  const auto model = modelfile::open_model(cached_model(kSmolLm2));
+  const GroupOptions options{.limits = {.slots = 4, .step_tokens_max = 64, .context_max = 128},
+                             .kv_tokens = 256};
+  const auto check = [&](NewSequence start, const char* reason) {
+    LocalGroup group(*model, options);
+    Row row = first_row({5, 6}, {0});
+    row.start = std::move(start);
+    CHECK_THAT(refusal(group, with(row)), Catch::Matchers::Contains(reason));
+  };
+  check({.sampling = {.temperature = NAN}}, "sampling.temperature is nan, expected 0 or more");
+  check({.sampling = {.temperature = -1}}, "sampling.temperature is -1");
+  check({.sampling = {.top_p = 0}}, "sampling.top_p is 0, expected (0, 1]");
+  check({.sampling = {.top_k = -1}}, "sampling.top_k is -1");
+  check({.sampling = {.min_p = 1.5F}}, "sampling.min_p is 1.5, expected [0, 1]");
+  check({.sampling = {.typical_p = 0}}, "sampling.typical_p is 0, expected (0, 1]");
+  check({.sampling = {.repetition_penalty = 0}}, "sampling.repetition_penalty is 0");
+  check({.sampling = {.frequency_penalty = NAN}}, "sampling.frequency_penalty is nan");
+  check({.sampling = {.presence_penalty = INFINITY}}, "sampling.presence_penalty is inf");
+  check({.sampling = {.logit_bias = {{.id = 49152, .bias = 1}}}},
+        "sampling.logit_bias names token 49152, which does not exist");
+  check({.sampling = {.logit_bias = {{.id = 1, .bias = NAN}}}}, "sampling.logit_bias is nan");
+  check({.sampling = {.logit_bias = {{.id = 2, .bias = 1}, {.id = 2, .bias = 1}}}},
+        "sampling.logit_bias: token 2 is not below 2");
+  check({.sampling = {.min_tokens = -1}}, "sampling.min_tokens is -1");
+  check({.sampling = {.late_ids = {-1}}}, "sampling.late_ids names token -1");
+  check({.sampling = {.late_ids = {4, 3}}}, "sampling.late_ids: token 4 is not below 3");
+  check({.sampling = {.top_logprobs = 65}}, "sampling.top_logprobs is 65, expected 0 to 64");
+  check({.history = {5, 49152}}, "start.history names token 49152");
+  check({.history = {5, 6}, .output_begin = 3}, "start.output_begin is 3, expected 0 to 2");
+  const step::Sampling penalised{.presence_penalty = 1};
+  check({.sampling = penalised}, "start.history does not begin with the row's tokens");
+  check({.sampling = penalised, .history = {5, 7}, .output_begin = 2}, "start.history does not");
 }
 
 TEST_CASE("a taken seat is refused until it is released") {
