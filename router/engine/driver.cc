@@ -60,8 +60,8 @@ class LoopDriver final : public Driver, public Engine {
   void run() {
     link_->start({.on_result =
                       [this](shards::StepResult result) {
-                        asio::post(loop_, [this, result = std::move(result)] {
-                          if (!lost_) take_result(result);
+                        asio::post(loop_, [this, result = std::move(result)]() mutable {
+                          if (!lost_) take_result(std::move(result));
                         });
                       },
                   .on_lost =
@@ -138,7 +138,8 @@ class LoopDriver final : public Driver, public Engine {
     }
     planner_.submit(id, {.prompt = std::move(request.prompt),
                          .sampling = std::move(request.sampling),
-                         .max_tokens = request.max_tokens});
+                         .max_tokens = request.max_tokens,
+                         .prompt_logprobs = request.prompt_logprobs});
     send_steps();
   }
 
@@ -157,12 +158,13 @@ class LoopDriver final : public Driver, public Engine {
     stats_ = stats;
   }
 
-  void take_result(const shards::StepResult& result) {
-    Planner::Completed completed = planner_.complete(result);
+  void take_result(shards::StepResult result) {
+    Planner::Completed completed = planner_.complete(std::move(result));
     if (completed.fault) return lose(*completed.fault);
     if (planner_.in_flight() == 0) {
       if (std::optional<shards::Step> step = planner_.plan()) link_->send(*step);
     }
+    for (const Planner::PromptTokens& prompt : completed.prompts) deliver(prompt);
     for (const Planner::Token& token : completed.tokens) deliver(token);
     send_steps();
   }
@@ -179,8 +181,16 @@ class LoopDriver final : public Driver, public Engine {
     }
   }
 
+  void deliver(const Planner::PromptTokens& prompt) {
+    TokenListener& listener = *listeners_.at(prompt.id);
+    bool sound = guarded(prompt.id, "the listener", [&] { listener.prompt(prompt.tokens); });
+    if (!sound) fail(prompt.id);
+  }
+
   void deliver(const Planner::Token& token) {
-    TokenListener& listener = *listeners_.at(token.id);
+    auto found = listeners_.find(token.id);
+    if (found == listeners_.end()) return;  // its prompt failed it
+    TokenListener& listener = *found->second;
     Verdict verdict = Verdict::go_on;
     bool ready = true;
     bool sound = guarded(token.id, "the listener", [&] {

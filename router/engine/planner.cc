@@ -27,6 +27,9 @@ struct Planner::Sequence {
   bool paused = false;
   uint64_t last_step = 0;     // the last step sent that has a row of it
   int samples_in_flight = 0;  // results that are still to come
+  // Prompt tokens whose logprobs are wanted and were not asked for yet: [prompt_asked,
+  // prompt_tokens).
+  int64_t prompt_asked = 0;
 
   struct Seat {
     int slot = -1;
@@ -81,6 +84,7 @@ void Planner::submit(RequestId id, PlannedSequence request) {
   sequence->arrival = ++arrivals_;
   sequence->tokens = std::move(request.prompt);
   sequence->prompt_tokens = prompt_tokens;
+  sequence->prompt_asked = request.prompt_logprobs ? 1 : prompt_tokens;  // the first has none
   sequence->outputs_max = std::min(request.max_tokens, context_max() - prompt_tokens);
   sequence->sampling = std::move(request.sampling);
   queue_.push_back(sequence.get());
@@ -229,7 +233,7 @@ void Planner::seat_queued(int64_t budget) {
 }
 
 std::optional<Step> Planner::emit() {
-  SentStep sent{.number = next_step_, .samples = {}};
+  SentStep sent{.number = next_step_, .asking = {}};
   Step step{.number = next_step_, .rows = {}, .released_slots = {}};
   for (bool decodes : {true, false}) {
     for (Sequence* sequence : seated_) {
@@ -267,15 +271,31 @@ Row Planner::make_row(Sequence& sequence, SentStep& sent) {
   // Free for the next plan: by then no step is in flight that reads them, since two at most are.
   pools_.give_back(pools_.drop(sequence.seat.tables, sequence.seat.computed));
   row.block_changes = pools_.announce(sequence.seat.tables);
+  AskingRow asking{
+      .id = sequence.id, .slot = sequence.seat.slot, .prompt_ids = ask_for_prompt(sequence, row)};
   sequence.seat.computed += count;
   sequence.last_step = sent.number;
   if (sequence.decoding()) {
     row.sample = true;
     row.output_index = static_cast<int>(sequence.outputs_asked());
     ++sequence.samples_in_flight;
-    sent.samples.push_back({sequence.id, sequence.seat.slot});
+    asking.sample = true;
   }
+  if (asking.sample || !asking.prompt_ids.empty()) sent.asking.push_back(std::move(asking));
   return row;
+}
+
+// The logprobs that the row's tokens give of the prompt, each once however often it is computed.
+std::vector<int32_t> Planner::ask_for_prompt(Sequence& sequence, Row& row) {
+  int64_t begin = std::max(row.position + 1, sequence.prompt_asked);
+  int64_t end = std::min(row.position + row.token_count() + 1, sequence.prompt_tokens);
+  if (begin >= end) return {};
+  for (int64_t i = begin; i < end; ++i) {
+    row.logprob_positions.push_back(static_cast<int32_t>(i - row.position - 1));
+  }
+  row.next_chunk_token = sequence.tokens[end - 1];
+  sequence.prompt_asked = end;
+  return {sequence.tokens.begin() + begin, sequence.tokens.begin() + end};
 }
 
 std::optional<std::string> Planner::find_fault(const shards::StepResult& result) const {
@@ -283,15 +303,22 @@ std::optional<std::string> Planner::find_fault(const shards::StepResult& result)
     return fmt::format("the shard answered step {}, step {} was due", result.number,
                        completed_step_ + 1);
   }
-  const std::vector<SampleRow>& asked = in_flight_.front().samples;
+  const std::vector<AskingRow>& asked = in_flight_.front().asking;
   if (asked.size() != result.rows.size()) {
     return fmt::format("the shard's result of step {} has {} rows, {} were asked for",
                        result.number, result.rows.size(), asked.size());
   }
   for (size_t i = 0; i < asked.size(); ++i) {
     const shards::RowResult& row = result.rows[i];
-    bool sound = row.slot == asked[i].slot && row.tokens.size() == 1 && row.tokens[0].id >= 0 &&
-                 row.tokens[0].id < vocab_size_;
+    bool sound = row.slot == asked[i].slot && row.tokens.size() == (asked[i].sample ? 1 : 0);
+    for (const shards::SampledToken& token : row.tokens) {
+      sound = sound && token.id >= 0 && token.id < vocab_size_;
+    }
+    sound = sound && std::equal(row.prompt.begin(), row.prompt.end(), asked[i].prompt_ids.begin(),
+                                asked[i].prompt_ids.end(),
+                                [](const shards::SampledToken& token, int32_t id) {
+                                  return token.id == id;
+                                });
     if (!sound) {
       return fmt::format("the shard's result of step {} is wrong in row {} (slot {})",
                          result.number, i, row.slot);
@@ -300,7 +327,7 @@ std::optional<std::string> Planner::find_fault(const shards::StepResult& result)
   return std::nullopt;
 }
 
-Planner::Completed Planner::complete(const shards::StepResult& result) {
+Planner::Completed Planner::complete(shards::StepResult result) {
   Completed completed;
   completed.fault = find_fault(result);
   if (completed.fault) return completed;
@@ -312,16 +339,19 @@ Planner::Completed Planner::complete(const shards::StepResult& result) {
   totals_.decode_tokens += sent.decode_tokens;
   totals_.step_us_sum += result.execution_us;
 
-  for (size_t i = 0; i < sent.samples.size(); ++i) {
-    auto found = sequences_.find(sent.samples[i].id);
+  for (size_t i = 0; i < sent.asking.size(); ++i) {
+    auto found = sequences_.find(sent.asking[i].id);
     if (found == sequences_.end()) continue;  // a dead row
     Sequence& sequence = *found->second;
-    const shards::SampledToken& token = result.rows[i].tokens[0];
+    shards::RowResult& row = result.rows[i];
+    if (!row.prompt.empty()) completed.prompts.push_back({sequence.id, std::move(row.prompt)});
+    if (!sent.asking[i].sample) continue;
+    shards::SampledToken& token = row.tokens[0];
     --sequence.samples_in_flight;
     sequence.tokens.push_back(token.id);
     bool last = static_cast<int64_t>(sequence.tokens.size()) ==
                 sequence.prompt_tokens + sequence.outputs_max;
-    completed.tokens.push_back({sequence.id, token, last});
+    completed.tokens.push_back({sequence.id, std::move(token), last});
     if (last) cancel(sequence.id);
   }
   std::erase_if(retired_, [this](const Retired& retired) {

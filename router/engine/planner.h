@@ -36,6 +36,7 @@ struct PlannedSequence {
   std::vector<int32_t> prompt;  // not empty, shorter than Planner::context_max()
   shards::Sampling sampling;
   int64_t max_tokens = 1;
+  bool prompt_logprobs = false;
 };
 
 class Planner {
@@ -46,9 +47,14 @@ class Planner {
     shards::SampledToken token;
     bool last = false;  // max_tokens or the context is used up: the sequence is gone
   };
+  struct PromptTokens {  // the prompt's next ones, from its second on
+    RequestId id = 0;
+    std::vector<shards::SampledToken> tokens;
+  };
   struct Completed {
-    std::vector<Token> tokens;         // in the plan's order
-    std::optional<std::string> fault;  // the result does not fit the plan: the shards are broken
+    std::vector<PromptTokens> prompts;  // of requests with prompt_logprobs, before their tokens
+    std::vector<Token> tokens;          // in the plan's order
+    std::optional<std::string> fault;   // the result does not fit the plan: the shards are broken
   };
 
   Planner(const shards::ShardInfo& info, const PlannerLimits& limits);
@@ -65,7 +71,7 @@ class Planner {
   // The next step, to be sent as it is; nothing while two are in flight or no row can be made.
   std::optional<shards::Step> plan();
   // The result of the oldest step in flight.
-  Completed complete(const shards::StepResult& result);
+  Completed complete(shards::StepResult result);
 
   int in_flight() const { return static_cast<int>(in_flight_.size()); }
   EngineStats stats() const;
@@ -77,13 +83,15 @@ class Planner {
     int slot = 0;
     std::vector<GroupBlock> blocks;
   };
-  struct SampleRow {
+  struct AskingRow {  // of which a result will come
     RequestId id = 0;
     int slot = 0;
+    bool sample = false;
+    std::vector<int32_t> prompt_ids = {};  // whose logprobs were asked for
   };
   struct SentStep {
     uint64_t number = 0;
-    std::vector<SampleRow> samples;
+    std::vector<AskingRow> asking;
     int64_t prefill_tokens = 0;
     int64_t decode_tokens = 0;
   };
@@ -101,6 +109,7 @@ class Planner {
   Sequence* next_queued();
   std::optional<shards::Step> emit();
   shards::Row make_row(Sequence& sequence, SentStep& sent);
+  static std::vector<int32_t> ask_for_prompt(Sequence& sequence, shards::Row& row);
   std::optional<std::string> find_fault(const shards::StepResult& result) const;
 
   int64_t vocab_size_;

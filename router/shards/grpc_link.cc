@@ -20,6 +20,9 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::system_clock;
 
+// Prompt logprobs of a whole step, with room to spare.
+constexpr int kMessageBytesMax = 64 << 20;
+
 void write_sampling(const Sampling& in, v1::SamplingParameters& out) {
   out.set_temperature(in.temperature);
   out.set_top_p(in.top_p);
@@ -60,6 +63,8 @@ void write_row(const Row& in, v1::Row& out) {
   }
   out.set_sample(in.sample);
   out.set_output_index(in.output_index);
+  out.mutable_logprob_positions()->Add(in.logprob_positions.begin(), in.logprob_positions.end());
+  out.set_next_chunk_token(in.next_chunk_token);
 }
 
 v1::ToShard write_step(const Step& step) {
@@ -71,17 +76,20 @@ v1::ToShard write_step(const Step& step) {
   return message;
 }
 
+SampledToken read_token(const v1::SampledToken& in) {
+  SampledToken token{.id = in.id(), .logprob = in.logprob(), .top = {}};
+  token.top.reserve(static_cast<size_t>(in.top_size()));
+  for (const auto& top : in.top()) token.top.push_back({top.id(), top.logprob()});
+  return token;
+}
+
 StepResult read_result(const v1::StepResult& in) {
   StepResult result{.number = in.number(), .rows = {}, .execution_us = in.execution_us()};
   for (const auto& row : in.rows()) {
     RowResult& out = result.rows.emplace_back();
     out.slot = row.slot();
-    for (const auto& token : row.tokens()) {
-      SampledToken& sampled = out.tokens.emplace_back();
-      sampled.id = token.id();
-      sampled.logprob = token.logprob();
-      for (const auto& top : token.top()) sampled.top.push_back({top.id(), top.logprob()});
-    }
+    for (const auto& token : row.tokens()) out.tokens.push_back(read_token(token));
+    for (const auto& token : row.prompt()) out.prompt.push_back(read_token(token));
   }
   return result;
 }
@@ -123,7 +131,9 @@ class GrpcClient final : public Client {
  public:
   explicit GrpcClient(int fd) {
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    stub_ = v1::Shard::NewStub(grpc::CreateInsecureChannelFromFd("shard", fd));
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
+    stub_ = v1::Shard::NewStub(grpc::CreateCustomInsecureChannelFromFd("shard", fd, arguments));
   }
 
   ShardInfo wait_until_ready(const std::function<void(LoadProgress)>& progress,

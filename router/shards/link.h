@@ -88,6 +88,9 @@ struct Row {  // a sequence's part in one step
   std::vector<BlockChange> block_changes;
   bool sample = false;   // sample after the row's last token
   int output_index = 0;  // of that sample
+  // Places within `tokens`, rising: the logprob of the prompt's token behind each is wanted.
+  std::vector<int32_t> logprob_positions = {};
+  int32_t next_chunk_token = 0;  // what stands behind the last of `tokens`, where that is asked for
   bool continues() const { return tokens.empty(); }
   int64_t token_count() const { return continues() ? 1 : static_cast<int64_t>(tokens.size()); }
 };
@@ -111,12 +114,13 @@ struct SampledToken {
 
 struct RowResult {
   int slot = 0;
-  std::vector<SampledToken> tokens;  // one today; several with speculation
+  std::vector<SampledToken> tokens;       // where asked for; one today, several with speculation
+  std::vector<SampledToken> prompt = {};  // one for each of the logprob positions
 };
 
 struct StepResult {
   uint64_t number = 0;
-  std::vector<RowResult> rows;  // of the rows that asked for a sample, in the plan's order
+  std::vector<RowResult> rows;  // of those that asked for a sample or logprobs, in plan order
   int64_t execution_us = 0;
 };
 

@@ -73,10 +73,10 @@ StepBuffers Decoder::make_buffers(const StepLimits& limits) {
   buffers.tokens = ops_.allocate(DType::i32, limits.tokens, 1, counts);
   buffers.slots = ops_.allocate(DType::i32, limits.tokens, 1, counts);
   buffers.spans = ops_.allocate(DType::i32, limits.rows, 4, counts + 1);
-  buffers.wanted = ops_.allocate(DType::i32, limits.rows, 1, counts + 2);
+  buffers.wanted = ops_.allocate(DType::i32, limits.wanted, 1, counts + 2);
   buffers.params =
-      ops_.allocate(DType::u8, limits.rows, sizeof(kernels::SamplingParams), counts + 2);
-  buffers.results = ops_.allocate(DType::u8, limits.rows, sizeof(kernels::Sampled), counts + 2);
+      ops_.allocate(DType::u8, limits.wanted, sizeof(kernels::SamplingParams), counts + 2);
+  buffers.results = ops_.allocate(DType::u8, limits.wanted, sizeof(kernels::Sampled), counts + 2);
   buffers.last_tokens = ops_.allocate(DType::i32, limits.slots, 1);
   buffers.adjustments =
       ops_.allocate(DType::u8, limits.slots,
@@ -85,7 +85,7 @@ StepBuffers Decoder::make_buffers(const StepLimits& limits) {
   for (size_t group = 0; group < spec_.kv_groups.size(); ++group) {
     buffers.block_tables.push_back(ops_.allocate(DType::i32, limits.slots, limits.blocks_max));
   }
-  buffers.logits = ops_.allocate(DType::f32, limits.rows, partition_.vocab.size(), counts + 2);
+  buffers.logits = ops_.allocate(DType::f32, limits.wanted, partition_.vocab.size(), counts + 2);
   return buffers;
 }
 
@@ -103,12 +103,11 @@ Decoder::Activations Decoder::make_activations(const StepBuffers& buffers,
           .projected = make(spec_.hidden),
           .gate_up = make(2 * partition_.ffn.size()),
           .gated = make(partition_.ffn.size()),
-          .last = ops_.allocate(DType::f32, limits.rows, spec_.hidden, buffers.wanted.live_rows)};
+          .last = ops_.allocate(DType::f32, limits.wanted, spec_.hidden, buffers.wanted.live_rows)};
 }
 
-std::unique_ptr<kernels::Program> Decoder::record(const StepBuffers& buffers,
-                                                  const StepLimits& limits,
-                                                  const std::vector<kernels::KvStore*>& kv) {
+Programs Decoder::record(const StepBuffers& buffers, const StepLimits& limits,
+                         const std::vector<kernels::KvStore*>& kv) {
   assert(kv.size() == spec_.kv_groups.size());
   const Activations x = make_activations(buffers, limits);
   ops_.record();
@@ -123,6 +122,17 @@ std::unique_ptr<kernels::Program> Decoder::record(const StepBuffers& buffers,
     ops_.add_rms_norm(x.normed, x.residual, x.projected,
                       last ? output_norm_ : layers_[i + 1].attention_norm, spec_.norm_eps);
   }
+  record_sampling(x, buffers);
+  Programs programs;
+  programs.step = ops_.end_record();
+  ops_.record();
+  record_sampling(x, buffers);
+  programs.sample_again = ops_.end_record();
+  return programs;
+}
+
+// Behind the last layer; leaves x.normed as it is.
+void Decoder::record_sampling(const Activations& x, const StepBuffers& buffers) {
   ops_.gather_rows(x.last, x.normed, buffers.wanted);
   ops_.matmul(buffers.logits, x.last, output_, nullptr);
   ops_.sample({.logits = buffers.logits,
@@ -133,7 +143,6 @@ std::unique_ptr<kernels::Program> Decoder::record(const StepBuffers& buffers,
                .last_tokens = buffers.last_tokens,
                .adjustments = buffers.adjustments,
                .adjustment_counts = buffers.adjustment_counts});
-  return ops_.end_record();
 }
 
 void Decoder::record_attention(const Layer& layer, const Activations& x, const StepBuffers& buffers,

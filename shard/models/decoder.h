@@ -13,11 +13,12 @@
 namespace chorus::models {
 
 // The fixed buffers that a step's inputs are written to and its results read from. Capacities:
-// `tokens` rows, `rows` sequences with a part in the step (each wants at most one sample), `slots`
-// seats, `blocks_max` entries of a block table.
+// `tokens` rows, `rows` sequences with a part in the step (each wants at most one sample), `wanted`
+// logit rows, `slots` seats, `blocks_max` entries of a block table.
 struct StepLimits {
   int tokens = 0;
   int rows = 0;
+  int wanted = 0;
   int slots = 0;
   int64_t blocks_max = 0;
 };
@@ -27,14 +28,21 @@ struct StepBuffers {
   kernels::View tokens;                     // i32 [tokens, 1]; -1: the slot's last token
   kernels::View slots;                      // i32 [tokens, 1]
   kernels::View spans;                      // i32 [rows, 4]: kernels::Span
-  kernels::View wanted;                     // i32 [rows, 1]: token rows whose logits are wanted
-  kernels::View params;                     // u8 [rows, sizeof(SamplingParams)]
-  kernels::View results;                    // u8 [rows, sizeof(Sampled)]
+  kernels::View wanted;                     // i32 [wanted, 1]: token rows whose logits are wanted
+  kernels::View params;                     // u8 [wanted, sizeof(SamplingParams)]
+  kernels::View results;                    // u8 [wanted, sizeof(Sampled)]
   kernels::View last_tokens;                // i32 [slots, 1]
   kernels::View adjustments;                // u8 [slots, vocabulary * sizeof(Adjustment)]
   kernels::View adjustment_counts;          // i32 [slots, 1]
   std::vector<kernels::View> block_tables;  // per KV group: i32 [slots, blocks_max]
-  kernels::View logits;                     // f32 [rows, vocabulary slice]
+  kernels::View logits;                     // f32 [wanted, vocabulary slice]
+};
+
+struct Programs {
+  std::unique_ptr<kernels::Program> step;
+  // Logits and samples of other `wanted` rows of the step that ran last: for prompt logprobs, which
+  // are many and are worked off a part at a time.
+  std::unique_ptr<kernels::Program> sample_again;
 };
 
 class Decoder {
@@ -51,9 +59,9 @@ class Decoder {
   kernels::KvShape kv_shape(int group) const;
 
   StepBuffers make_buffers(const StepLimits& limits);
-  // Records the pass for these buffers. `kv` [groups] must outlive the program.
-  std::unique_ptr<kernels::Program> record(const StepBuffers& buffers, const StepLimits& limits,
-                                           const std::vector<kernels::KvStore*>& kv);
+  // Records the pass for these buffers. `kv` [groups] must outlive the programs.
+  Programs record(const StepBuffers& buffers, const StepLimits& limits,
+                  const std::vector<kernels::KvStore*>& kv);
 
  private:
   struct Layer {
@@ -70,12 +78,13 @@ class Decoder {
     kernels::View projected;  // f32 [tokens, hidden]
     kernels::View gate_up;    // f32 [tokens, 2 * ffn]
     kernels::View gated;      // f32 [tokens, ffn]
-    kernels::View last;       // f32 [rows, hidden]
+    kernels::View last;       // f32 [wanted, hidden]
   };
   Activations make_activations(const StepBuffers& buffers, const StepLimits& limits);
   void record_attention(const Layer& layer, const Activations& x, const StepBuffers& buffers,
                         const std::vector<kernels::KvStore*>& kv);
   void record_feed_forward(const Layer& layer, const Activations& x);
+  void record_sampling(const Activations& x, const StepBuffers& buffers);
 
   kernels::Ops& ops_;
   DecoderSpec spec_;

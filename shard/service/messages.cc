@@ -41,20 +41,22 @@ tl::expected<step::NewSequence, std::string> read_new_sequence(const v1::NewSequ
 
 tl::expected<step::Row, std::string> read_row(const v1::Row& message) {
   if (message.has_embeddings()) return not_built("row.embeddings");
-  if (message.logprob_positions_size() != 0) return not_built("row.logprob_positions");
   if (message.hidden_state_positions_size() != 0) return not_built("row.hidden_state_positions");
   if (message.has_continues() && message.continues().positions_reserved() != 1) {
     return not_built("row.continues.positions_reserved other than 1");
   }
   if (!message.has_tokens() && !message.has_continues()) return Refusal("row without input");
   if (message.has_tokens() && message.tokens().ids().empty()) return Refusal("row without tokens");
-  step::Row row{.slot = message.slot(),
-                .start = std::nullopt,
-                .tokens = {message.tokens().ids().begin(), message.tokens().ids().end()},
-                .position = message.position(),
-                .block_changes = {},
-                .sample = message.sample(),
-                .output_index = message.output_index()};
+  step::Row row{
+      .slot = message.slot(),
+      .start = std::nullopt,
+      .tokens = {message.tokens().ids().begin(), message.tokens().ids().end()},
+      .position = message.position(),
+      .block_changes = {},
+      .sample = message.sample(),
+      .output_index = message.output_index(),
+      .logprob_positions = {message.logprob_positions().begin(), message.logprob_positions().end()},
+      .next_chunk_token = message.next_chunk_token()};
   if (message.has_start()) {
     auto start = read_new_sequence(message.start());
     if (!start) return Refusal(start.error());
@@ -67,6 +69,16 @@ tl::expected<step::Row, std::string> read_row(const v1::Row& message) {
                                  .first_live = change.first_live()});
   }
   return row;
+}
+
+void write_token(const kernels::Sampled& in, v1::SampledToken& out) {
+  out.set_id(in.token);
+  out.set_logprob(in.logprob);
+  for (int i = 0; i < in.top_count; ++i) {
+    auto& top = *out.add_top();
+    top.set_id(in.top_ids[i]);
+    top.set_logprob(in.top_logprobs[i]);
+  }
 }
 
 }  // namespace
@@ -97,14 +109,8 @@ void write_result(const step::StepResult& result, v1::StepResult& message) {
   for (const auto& row : result.rows) {
     auto& out = *message.add_rows();
     out.set_slot(row.slot);
-    auto& token = *out.add_tokens();
-    token.set_id(row.sampled.token);
-    token.set_logprob(row.sampled.logprob);
-    for (int i = 0; i < row.sampled.top_count; ++i) {
-      auto& top = *token.add_top();
-      top.set_id(row.sampled.top_ids[i]);
-      top.set_logprob(row.sampled.top_logprobs[i]);
-    }
+    if (row.sampled.token >= 0) write_token(row.sampled, *out.add_tokens());
+    for (const kernels::Sampled& token : row.prompt) write_token(token, *out.add_prompt());
   }
 }
 

@@ -21,6 +21,10 @@ using kernels::Span;
 
 namespace {
 
+// Logit rows that are computed at once. With few slots there are still as many, so that the output
+// matrix is not read again for every token of a prompt whose logprobs are wanted.
+constexpr int kLogitRowsMin = 16;
+
 template <class... Args>
 tl::unexpected<std::string> refuse(fmt::format_string<Args...> format, Args&&... args) {
   return tl::unexpected<std::string>(fmt::format(format, std::forward<Args>(args)...));
@@ -51,6 +55,9 @@ struct Executor::Inputs {
   std::vector<int32_t> tokens, slots, wanted;
   std::vector<Span> spans;
   std::vector<SamplingParams> params;
+  // The same for prompt logprobs, which are worked off after the step.
+  std::vector<int32_t> prompt_wanted;
+  std::vector<SamplingParams> prompt_params;
 };
 
 Executor::Executor(kernels::Ops& ops, models::Decoder& decoder, comm::Communicator& communicator,
@@ -61,6 +68,7 @@ Executor::Executor(kernels::Ops& ops, models::Decoder& decoder, comm::Communicat
       limits_(limits),
       step_limits_{.tokens = limits.step_tokens_max,
                    .rows = limits.slots,
+                   .wanted = std::max(limits.slots, kLogitRowsMin),
                    .slots = limits.slots,
                    .blocks_max = ceil_div(limits.context_max, ops.block_tokens())},
       buffers_(decoder.make_buffers(step_limits_)),
@@ -117,12 +125,12 @@ std::vector<int64_t> Executor::allocate_kv(int64_t kv_tokens) {
     kv_.push_back(ops_.make_kv(shape));
     stores.push_back(kv_.back().get());
   }
-  program_ = decoder_.record(buffers_, step_limits_, stores);
+  programs_ = decoder_.record(buffers_, step_limits_, stores);
   return blocks;
 }
 
 tl::expected<StepResult, std::string> Executor::execute(const Step& step) {
-  assert(program_ != nullptr && "allocate_kv comes first");
+  assert(programs_.step != nullptr && "allocate_kv comes first");
   const auto start = std::chrono::steady_clock::now();
   if (auto fits = check(step); !fits) return tl::unexpected<std::string>(fits.error());
   last_number_ = step.number;
@@ -139,13 +147,19 @@ tl::expected<StepResult, std::string> Executor::execute(const Step& step) {
   StepResult result{.number = step.number};
   if (!inputs.tokens.empty()) {
     upload(inputs);
-    ops_.run(*program_);
-    std::vector<Sampled> sampled(inputs.wanted.size());
-    ops_.download(sampled.data(), buffers_.results, 0,
-                  static_cast<int64_t>(sampled.size() * sizeof(Sampled)));
-    size_t next = 0;
+    ops_.run(*programs_.step);
+    const std::vector<Sampled> sampled = sample_results(inputs.wanted.size());
+    const std::vector<Sampled> prompt = find_prompt_logprobs(inputs);
+    auto next_sampled = sampled.begin();
+    auto next_prompt = prompt.begin();
     for (const Row& row : step.rows) {
-      if (row.sample) result.rows.push_back({.slot = row.slot, .sampled = sampled[next++]});
+      const auto count = static_cast<int64_t>(row.logprob_positions.size());
+      if (!row.sample && count == 0) continue;
+      RowResult& out = result.rows.emplace_back();
+      out.slot = row.slot;
+      if (row.sample) out.sampled = *next_sampled++;
+      out.prompt.assign(next_prompt, next_prompt + count);
+      next_prompt += count;
     }
   }
   result.execution_us = std::chrono::duration_cast<std::chrono::microseconds>(
@@ -258,6 +272,7 @@ tl::expected<void, std::string> Executor::apply(const Row& row, Inputs& inputs) 
   }
   if (row.tokens.empty()) inputs.tokens.push_back(-1);
   inputs.slots.resize(inputs.tokens.size(), row.slot);
+  if (auto asked = ask_for_logprobs(row, inputs); !asked) return asked;
   seat.length += count;
   if (row.sample) {
     inputs.wanted.push_back(static_cast<int32_t>(inputs.tokens.size()) - 1);
@@ -267,6 +282,29 @@ tl::expected<void, std::string> Executor::apply(const Row& row, Inputs& inputs) 
     params.adjusted = seat.adjusted_for_good || row.output_index < params.min_tokens;
     inputs.params.push_back(params);
     seat.sampled = true;
+  }
+  return {};
+}
+
+// Behind the row's tokens in `inputs`.
+tl::expected<void, std::string> Executor::ask_for_logprobs(const Row& row, Inputs& inputs) {
+  const auto count = static_cast<int32_t>(row.tokens.size());
+  const auto first = static_cast<int32_t>(inputs.tokens.size()) - count;
+  int32_t before = -1;
+  for (const int32_t position : row.logprob_positions) {
+    if (position <= before || position >= count) {
+      return refuse("logprob position {} behind {} in a row of {} tokens", position, before, count);
+    }
+    before = position;
+    const bool last = position + 1 == count;
+    const int32_t next =
+        last ? row.next_chunk_token : row.tokens[static_cast<size_t>(position) + 1];
+    if (next < 0 || next >= decoder_.spec().shape.vocab) {
+      return refuse("next_chunk_token {} does not exist", next);
+    }
+    inputs.prompt_wanted.push_back(first + position);
+    const int top_logprobs = seats_[static_cast<size_t>(row.slot)].params.top_logprobs;
+    inputs.prompt_params.push_back({.slot = -1, .forced = next, .top_logprobs = top_logprobs});
   }
   return {};
 }
@@ -302,19 +340,48 @@ tl::expected<void, std::string> Executor::change_blocks(const Row& row, Seat& se
 }
 
 void Executor::upload(const Inputs& inputs) {
-  const auto write = [&](kernels::View view, const auto& values) {
-    ops_.upload(view, values.data(), 0,
-                static_cast<int64_t>(values.size() * sizeof(*values.data())));
-  };
-  const int32_t counts[3] = {static_cast<int32_t>(inputs.tokens.size()),
-                             static_cast<int32_t>(inputs.spans.size()),
-                             static_cast<int32_t>(inputs.wanted.size())};
+  const int32_t counts[2] = {static_cast<int32_t>(inputs.tokens.size()),
+                             static_cast<int32_t>(inputs.spans.size())};
   ops_.upload(buffers_.counts, counts, 0, sizeof(counts));
-  write(buffers_.tokens, inputs.tokens);
-  write(buffers_.slots, inputs.slots);
-  write(buffers_.spans, inputs.spans);
-  write(buffers_.wanted, inputs.wanted);
-  write(buffers_.params, inputs.params);
+  write(buffers_.tokens, std::span(inputs.tokens));
+  write(buffers_.slots, std::span(inputs.slots));
+  write(buffers_.spans, std::span(inputs.spans));
+  upload_wanted(inputs.wanted, inputs.params);
+}
+
+void Executor::upload_wanted(std::span<const int32_t> wanted,
+                             std::span<const SamplingParams> params) {
+  const auto count = static_cast<int32_t>(wanted.size());
+  ops_.upload(buffers_.counts, &count, 2 * sizeof(int32_t), sizeof(count));
+  write(buffers_.wanted, wanted);
+  write(buffers_.params, params);
+}
+
+template <class T>
+void Executor::write(kernels::View view, std::span<T> values) {
+  ops_.upload(view, values.data(), 0, static_cast<int64_t>(values.size_bytes()));
+}
+
+std::vector<Sampled> Executor::sample_results(size_t count) {
+  std::vector<Sampled> sampled(count);
+  ops_.download(sampled.data(), buffers_.results, 0, static_cast<int64_t>(count * sizeof(Sampled)));
+  return sampled;
+}
+
+// A tile of logit rows at a time, so that their memory does not grow with the prompt.
+std::vector<Sampled> Executor::find_prompt_logprobs(const Inputs& inputs) {
+  const std::span wanted(inputs.prompt_wanted);
+  const std::span params(inputs.prompt_params);
+  const auto tile = static_cast<size_t>(step_limits_.wanted);
+  std::vector<Sampled> all;
+  for (size_t begin = 0; begin < wanted.size(); begin += tile) {
+    const size_t count = std::min(tile, wanted.size() - begin);
+    upload_wanted(wanted.subspan(begin, count), params.subspan(begin, count));
+    ops_.run(*programs_.sample_again);
+    const std::vector<Sampled> found = sample_results(count);
+    all.insert(all.end(), found.begin(), found.end());
+  }
+  return all;
 }
 
 }  // namespace chorus::step

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <tl/expected.hpp>
 #include <vector>
@@ -40,7 +41,8 @@ class Executor final : public Execution {
 
   tl::expected<StepResult, std::string> execute(const Step& step) override;
 
-  // The last step's logits of this rank's vocabulary slice, [wanted, slice]; for tests.
+  // The last step's logits of this rank's vocabulary slice, [wanted, slice]; for tests, where no
+  // prompt logprobs were asked for.
   kernels::View logits() const { return buffers_.logits; }
 
  private:
@@ -63,7 +65,14 @@ class Executor final : public Execution {
   tl::expected<void, std::string> take_seat(const Row& row, Seat& seat);
   tl::expected<void, std::string> apply(const Row& row, Inputs& inputs);
   tl::expected<void, std::string> change_blocks(const Row& row, Seat& seat);
+  tl::expected<void, std::string> ask_for_logprobs(const Row& row, Inputs& inputs);
   void upload(const Inputs& inputs);
+  void upload_wanted(std::span<const int32_t> wanted,
+                     std::span<const kernels::SamplingParams> params);
+  template <class T>
+  void write(kernels::View view, std::span<T> values);
+  std::vector<kernels::Sampled> sample_results(size_t count);
+  std::vector<kernels::Sampled> find_prompt_logprobs(const Inputs& inputs);
 
   kernels::Ops& ops_;
   models::Decoder& decoder_;
@@ -72,7 +81,7 @@ class Executor final : public Execution {
   models::StepLimits step_limits_;
   models::StepBuffers buffers_;
   std::vector<std::unique_ptr<kernels::KvStore>> kv_;
-  std::unique_ptr<kernels::Program> program_;
+  models::Programs programs_;
   std::vector<Seat> seats_;
   uint64_t last_number_ = 0;
 };

@@ -54,7 +54,10 @@ struct Row {
   std::vector<BlockChange> block_changes = {};
   bool sample = false;
   int output_index = 0;
-  int32_t forced = -1;  // tests alone: report this token's logprob instead of sampling
+  // Places within `tokens`, rising: the logprob of the prompt's token behind each is wanted.
+  std::vector<int32_t> logprob_positions = {};
+  int32_t next_chunk_token = 0;  // what stands behind the last of `tokens`, where that is asked for
+  int32_t forced = -1;           // tests alone: report this token's logprob instead of sampling
 };
 
 struct BlockCopy {
@@ -72,12 +75,13 @@ struct Step {
 
 struct RowResult {
   int slot = 0;
-  kernels::Sampled sampled;
+  kernels::Sampled sampled;                   // token -1 where the row asked for none
+  std::vector<kernels::Sampled> prompt = {};  // one for each of the logprob positions
 };
 
 struct StepResult {
   uint64_t number = 0;
-  std::vector<RowResult> rows = {};  // of the rows that asked for a sample, in the plan's order
+  std::vector<RowResult> rows = {};  // of those that asked for a sample or logprobs, in plan order
   int64_t execution_us = 0;
 };
 

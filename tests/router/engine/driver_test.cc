@@ -102,6 +102,9 @@ struct End {
 
 class Listener : public TokenListener {
  public:
+  void prompt(const std::vector<shards::SampledToken>& tokens) override {
+    if (on_prompt) on_prompt(tokens);
+  }
   Verdict accept(const shards::SampledToken& token) override {
     output_.push_back(token.id);
     if (on_accept) return on_accept(token.id);
@@ -114,6 +117,7 @@ class Listener : public TokenListener {
   }
   End end() { return end_.get_future().get(); }
 
+  std::function<void(const std::vector<shards::SampledToken>&)> on_prompt;
   std::function<Verdict(int32_t)> on_accept;
   std::function<void()> on_finished;
   std::atomic<bool> is_ready = true;
@@ -321,6 +325,53 @@ TEST_CASE("a listener that throws fails its own request alone") {
   End end = broken->end();
   CHECK(end.reason == FinishReason::failed);
   CHECK(end.message == "internal fault in request 1");
+  CHECK(sound->end().output.size() == 20);
+}
+
+TEST_CASE("a prompt's logprobs come chunk by chunk before the first token") {
+  shards::ShardInfo info = small_shard();
+  info.top_logprobs_max = 20;
+  auto driver =
+      Driver::start(std::make_unique<ThreadLink>(info), info, {.prefill_tokens_max = 8}, {});
+  auto listener = std::make_shared<Listener>();
+  std::vector<shards::SampledToken> prompt;
+  int calls = 0;
+  size_t known_at_first_token = 0;
+  listener->on_prompt = [&](const std::vector<shards::SampledToken>& tokens) {
+    ++calls;
+    prompt.insert(prompt.end(), tokens.begin(), tokens.end());
+  };
+  listener->on_accept = [&](int32_t) {
+    known_at_first_token = prompt.size();
+    return Verdict::stop;
+  };
+  GenerationRequest asked = request(listener, 50);
+  asked.prompt_logprobs = true;
+  asked.sampling.top_logprobs = 2;
+  driver->engine().submit(asked);
+  CHECK(listener->end().reason == FinishReason::stopped);
+  CHECK(calls == 7);
+  CHECK(known_at_first_token == 49);
+  const auto rates = FakeModel(info).rate_alone(asked.prompt, asked.sampling);
+  REQUIRE(prompt.size() == 49);
+  for (size_t i = 0; i < 49; ++i) {
+    CHECK(prompt[i].id == asked.prompt[i + 1]);
+    CHECK(prompt[i].logprob == rates[i]);
+    CHECK(prompt[i].top.size() == 2);
+  }
+}
+
+TEST_CASE("a listener that throws at its prompt's logprobs fails its request alone") {
+  shards::ShardInfo info = small_shard();
+  auto driver = Driver::start(std::make_unique<ThreadLink>(info), info, {}, {});
+  auto broken = std::make_shared<Listener>();
+  broken->on_prompt = [](const auto&) { throw std::runtime_error("too much"); };
+  auto sound = std::make_shared<Listener>();
+  GenerationRequest asked = request(broken);
+  asked.prompt_logprobs = true;
+  driver->engine().submit(asked);
+  driver->engine().submit(request(sound));
+  CHECK(broken->end().reason == FinishReason::failed);
   CHECK(sound->end().output.size() == 20);
 }
 

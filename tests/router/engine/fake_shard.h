@@ -67,6 +67,33 @@ class FakeModel {
     }
     return token;
   }
+  // The logprob of `token` behind the first `length` tokens.
+  template <class Read>
+  shards::SampledToken rate(const shards::Sampling& sampling, int32_t token, int64_t length,
+                            const Read& read) const {
+    uint64_t state = 11;
+    for (size_t g = 0; g < info_.kv_groups.size(); ++g) {
+      for (int64_t p = first_seen(info_.kv_groups[g], length); p < length; ++p) {
+        state = mix(state, read(static_cast<int>(g), p));
+      }
+    }
+    auto logprob = [&](int32_t id) {
+      return -0.01F * static_cast<float>(mix(state, static_cast<uint64_t>(id)) % 1000);
+    };
+    shards::SampledToken rated{.id = token, .logprob = logprob(token), .top = {}};
+    for (int i = 0; i < sampling.top_logprobs; ++i) rated.top.push_back({i, logprob(i)});
+    return rated;
+  }
+  // What a sequence's prompt is rated, from its second token on.
+  std::vector<float> rate_alone(const std::vector<int32_t>& prompt,
+                                const shards::Sampling& sampling) const {
+    std::vector<float> logprobs;
+    auto read = [&](int, int64_t p) { return cell(prompt[p], p); };
+    for (size_t i = 1; i < prompt.size(); ++i) {
+      logprobs.push_back(rate(sampling, prompt[i], static_cast<int64_t>(i), read).logprob);
+    }
+    return logprobs;
+  }
   // The sequence computed alone, without blocks.
   std::vector<int32_t> alone(std::vector<int32_t> tokens, const shards::Sampling& sampling,
                              int count) const {
@@ -123,13 +150,22 @@ class FakeShard {
       FakeModel::Past& past = pasts_[row.slot];
       if (row.start) past = {row.start->history, row.start->output_begin};
       if (row.tokens.empty()) row.tokens = {last_sampled_.at(row.slot)};
+      const int64_t begin = row.position;
       for (int32_t token : row.tokens) write(row, row.position++, token);
-      if (!row.sample) continue;
+      if (!row.sample && row.logprob_positions.empty()) continue;
       auto read = [&](int group, int64_t p) { return cells_[group][address(row, group, p)]; };
+      shards::RowResult& out = result.rows.emplace_back();
+      out.slot = row.slot;
+      for (int32_t at : row.logprob_positions) {
+        const bool last = at + 1 == static_cast<int32_t>(row.tokens.size());
+        const int32_t token = last ? row.next_chunk_token : row.tokens[at + 1];
+        out.prompt.push_back(model_.rate(row.sampling, token, begin + at + 1, read));
+      }
+      if (!row.sample) continue;
       int32_t token = model_.next(row.sampling, row.output_index, row.position, past, read);
       last_sampled_[row.slot] = token;
       past.tokens.push_back(token);
-      result.rows.push_back({.slot = row.slot, .tokens = {{.id = token, .logprob = 0, .top = {}}}});
+      out.tokens.push_back({.id = token, .logprob = 0, .top = {}});
     }
     return result;
   }
@@ -169,6 +205,8 @@ class FakeShard {
     int64_t position = 0;
     bool sample = false;
     int output_index = 0;
+    std::vector<int32_t> logprob_positions;
+    int32_t next_chunk_token = 0;
     shards::Sampling sampling;
     std::vector<Table> tables;  // as they are in this step
   };
@@ -215,6 +253,11 @@ class FakeShard {
     expect(!row.continues() || seat.sampled_in_step + 1 == received_,
            "continue, but the step before sampled nothing");
     for (const shards::BlockChange& change : row.block_changes) change_table(row.slot, change);
+    for (int32_t at : row.logprob_positions) {
+      expect(at >= 0 && at < static_cast<int32_t>(row.tokens.size()), "a logprob out of the row");
+      expect(row.position + at == rated_[seat.sequence]++,
+             "a logprob left out, or asked for twice");
+    }
     seat.length += row.token_count();
     check_tables(row, seat, work);
     if (row.sample) {
@@ -225,7 +268,8 @@ class FakeShard {
       seat.sampled_in_step = received_;
     }
     work.rows.push_back({row.slot, row.start, row.tokens, row.position, row.sample,
-                         row.output_index, seat.sampling, seat.tables});
+                         row.output_index, row.logprob_positions, row.next_chunk_token,
+                         seat.sampling, seat.tables});
   }
 
   void start(const shards::Row& row, Seat& seat) {
@@ -315,9 +359,10 @@ class FakeShard {
   std::vector<std::vector<uint64_t>> cells_;
   std::map<int, int32_t> last_sampled_;  // by slot, as of the last step executed
   std::map<int, FakeModel::Past> pasts_;
-  std::map<int64_t, int> outputs_;  // by sequence: the next output index
-  std::deque<Work> in_flight_;      // received, result not delivered
-  size_t executed_count_ = 0;       // of those
+  std::map<int64_t, int64_t> rated_;  // by sequence: how many logprobs of its prompt were asked for
+  std::map<int64_t, int> outputs_;    // by sequence: the next output index
+  std::deque<Work> in_flight_;        // received, result not delivered
+  size_t executed_count_ = 0;         // of those
   uint64_t received_ = 0;
 };
 

@@ -51,6 +51,7 @@ class Simulation {
   struct Client {
     PlannedSequence request;
     std::vector<int32_t> output;
+    std::vector<shards::SampledToken> prompt;  // as it was rated
     bool ended = false;
     bool cancelled = false;
     bool paused = false;
@@ -84,6 +85,7 @@ class Simulation {
     for (int i = 0; i < prompt; ++i) client.request.prompt.push_back(pick(1000));
     client.request.sampling = sampling();
     client.request.max_tokens = 1 + pick(work_.output_max);
+    client.request.prompt_logprobs = pick(3) == 0;
     if (work_.disturbed && pick(3) == 0) client.stop_at = pick(work_.output_max);
     Planner::RequestId id = ++submitted_;
     planner_.submit(id, client.request);
@@ -145,12 +147,20 @@ class Simulation {
     Planner::Completed completed = planner_.complete(result);
     shard_.delivered(result.number);
     REQUIRE_FALSE(completed.fault);
+    for (const Planner::PromptTokens& prompt : completed.prompts) {
+      Client& client = clients_.at(prompt.id);
+      REQUIRE_FALSE(client.ended);
+      REQUIRE(client.output.empty());
+      client.prompt.insert(client.prompt.end(), prompt.tokens.begin(), prompt.tokens.end());
+    }
     for (const Planner::Token& token : completed.tokens) accept(token);
   }
 
   void accept(const Planner::Token& token) {
     Client& client = clients_.at(token.id);
     REQUIRE_FALSE(client.ended);
+    const auto& asked = client.request;
+    REQUIRE(client.prompt.size() == (asked.prompt_logprobs ? asked.prompt.size() - 1 : 0));
     client.output.push_back(token.token.id);
     if (token.last) {
       end(client);
@@ -193,6 +203,11 @@ class Simulation {
     if (client.stop_at >= 0) most = std::min<int64_t>(most, client.stop_at + 1);
     REQUIRE(count <= most);
     if (!client.cancelled) REQUIRE(count == most);
+    const auto rates = model_.rate_alone(client.request.prompt, client.request.sampling);
+    for (size_t i = 0; i < client.prompt.size(); ++i) {
+      REQUIRE(client.prompt[i].id == client.request.prompt[i + 1]);
+      REQUIRE(client.prompt[i].logprob == rates[i]);
+    }
     REQUIRE(client.output ==
             model_.alone(client.request.prompt, client.request.sampling, static_cast<int>(count)));
   }

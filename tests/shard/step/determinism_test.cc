@@ -16,6 +16,7 @@ namespace {
 struct Wanted {                 // one sequence to generate
   std::vector<int32_t> prompt;  // and what is known of the output: a sequence that is rebuilt
   int64_t known = 0;
+  bool prompt_logprobs = false;
   step::Sampling sampling;
   int tokens = 0;
   int64_t chunk = 1 << 20;
@@ -24,8 +25,22 @@ struct Wanted {                 // one sequence to generate
 
 using Output = std::vector<kernels::Sampled>;
 
+// Asks for the logprobs of the prompt's tokens that follow the row's.
+void ask_for_prompt(step::Row& row, const std::vector<int32_t>& prompt) {
+  const auto end = row.position + static_cast<int64_t>(row.tokens.size());
+  for (int64_t p = row.position; p < end && p + 1 < static_cast<int64_t>(prompt.size()); ++p) {
+    row.logprob_positions.push_back(static_cast<int32_t>(p - row.position));
+  }
+  if (end < static_cast<int64_t>(prompt.size())) {
+    row.next_chunk_token = prompt[static_cast<size_t>(end)];
+  }
+}
+
 // Runs all sequences to their end, joining and leaving between steps, the prompts in chunks.
-std::vector<Output> generate(LocalGroup& group, const std::vector<Wanted>& wanted) {
+// `prompts`: the logprobs of their prompts, where asked for.
+std::vector<Output> generate(LocalGroup& group, const std::vector<Wanted>& wanted,
+                             std::vector<Output>* prompts = nullptr) {
+  if (prompts != nullptr) prompts->assign(wanted.size(), {});
   std::vector<Output> outputs(wanted.size());
   std::vector<int64_t> held(wanted.size()), done(wanted.size());
   std::vector<int> leaving;
@@ -55,6 +70,7 @@ std::vector<Output> generate(LocalGroup& group, const std::vector<Wanted>& wante
       row.sample = done[i] >= prompt;
       row.output_index = static_cast<int>(w.known) + static_cast<int>(outputs[i].size());
       group.add_blocks(row, held[i], done[i]);
+      if (w.prompt_logprobs) ask_for_prompt(row, w.prompt);
       step.rows.push_back(std::move(row));
     }
     if (!waiting) {
@@ -62,6 +78,11 @@ std::vector<Output> generate(LocalGroup& group, const std::vector<Wanted>& wante
       return outputs;
     }
     for (const auto& result : group.execute(std::move(step)).rows) {
+      if (prompts != nullptr) {
+        Output& prompt = (*prompts)[static_cast<size_t>(result.slot)];
+        prompt.insert(prompt.end(), result.prompt.begin(), result.prompt.end());
+      }
+      if (result.sampled.token < 0) continue;
       auto& output = outputs[static_cast<size_t>(result.slot)];
       output.push_back(result.sampled);
       if (static_cast<int>(output.size()) == wanted[static_cast<size_t>(result.slot)].tokens) {
@@ -179,6 +200,62 @@ TEST_CASE("a sequence that is rebuilt from its history goes on as it would have"
       rest.tokens = 12 - known;
       INFO("sequence " << i << " from output " << known);
       CHECK(same(generate(group, {rest}).front(), {expected.begin() + known, expected.end()}));
+    }
+  }
+}
+
+TEST_CASE("a prompt's logprobs are those its tokens had when they were sampled") {
+  const auto model = modelfile::open_model(cached_model(kSmolLm2));
+  const auto golden = read_golden("smollm2");
+  // One slot, so that the prompt takes several tiles; then others beside it.
+  for (const int slots : {1, 3}) {
+    LocalGroup group(
+        *model,
+        {.threads = 2, .limits = {.slots = slots, .step_tokens_max = 1024, .context_max = 512}});
+    Wanted text{.prompt = golden[5].ids, .sampling = sampling_of(1), .tokens = 40};
+    const Output written = generate(group, {text}).front();
+    Wanted rated = text;
+    for (const auto& token : written) rated.prompt.push_back(token.token);
+    rated.sampling = {.top_logprobs = 5};
+    rated.prompt_logprobs = true;
+    rated.tokens = 3;
+    Wanted unrated = rated;
+    unrated.prompt_logprobs = false;
+    const Output expected = generate(group, {unrated}).front();
+    for (const int64_t chunk : {1 << 20, 7, 1}) {
+      INFO("chunks of " << chunk << ", slots " << slots);
+      rated.chunk = chunk;
+      std::vector<Wanted> together(static_cast<size_t>(slots), rated);
+      for (size_t i = 1; i < together.size(); ++i) together[i].prompt_logprobs = i % 2 == 1;
+      std::vector<Output> prompts;
+      const auto outputs = generate(group, together, &prompts);
+      for (size_t i = 0; i < together.size(); ++i) {
+        CHECK(same(outputs[i], expected));
+        if (!together[i].prompt_logprobs) continue;
+        REQUIRE(prompts[i].size() == rated.prompt.size() - 1);
+        const auto output_begin = prompts[i].end() - static_cast<int64_t>(written.size());
+        CHECK(same({output_begin, prompts[i].end()}, written));
+        CHECK(same(prompts[i], prompts[0]));
+      }
+    }
+  }
+}
+
+TEST_CASE("a prompt's logprobs with several ranks are those of one, but for the last bits") {
+  const auto model = modelfile::open_model(cached_model(kSmolLm2));
+  Wanted rated{
+      .prompt = read_golden("smollm2")[9].ids, .sampling = {.top_logprobs = 5}, .tokens = 1};
+  rated.prompt_logprobs = true;
+  std::vector<Output> expected, prompts;
+  for (const int ranks : {1, 2, 3}) {
+    LocalGroup group(*model, {.ranks = ranks});
+    generate(group, {rated}, &prompts);
+    if (ranks == 1) expected = prompts;
+    REQUIRE(prompts[0].size() == rated.prompt.size() - 1);
+    for (size_t i = 0; i < prompts[0].size(); ++i) {
+      CHECK(prompts[0][i].token == rated.prompt[i + 1]);
+      CHECK(prompts[0][i].logprob == Approx(expected[0][i].logprob).margin(0.05));
+      CHECK(prompts[0][i].top_count == 5);
     }
   }
 }

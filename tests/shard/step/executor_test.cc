@@ -67,6 +67,14 @@ TEST_CASE("plans that do not fit are refused with the reason") {
   row = first_row({1}, {0});
   row.block_changes[0].group = 1;
   check(with(row), "KV group 1 does not exist");
+  row = first_row({1, 2, 3}, {0});
+  row.logprob_positions = {0, 3};
+  check(with(row), "logprob position 3 behind 0 in a row of 3 tokens");
+  row.logprob_positions = {1, 1};
+  check(with(row), "logprob position 1 behind 1");
+  row.logprob_positions = {2};
+  row.next_chunk_token = 49152;
+  check(with(row), "next_chunk_token 49152 does not exist");
   check({.number = 0, .rows = {first_row({1}, {0}), first_row({1}, {1})}}, "slot 1 has two rows");
   check({.number = 0, .rows = {}, .block_copies = {}, .released_slots = {9}},
         "released slot 9 does not exist");
