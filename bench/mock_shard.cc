@@ -111,12 +111,10 @@ bool is_word(std::string_view token) {
          });
 }
 
-std::vector<int32_t> words_of(const modelfile::Vocabulary& vocabulary) {
+std::vector<int32_t> words_of(const modelfile::TokenizerSpec& vocabulary) {
   std::vector<int32_t> words;
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
-    if (vocabulary.kinds[id] == modelfile::TokenKind::normal && is_word(vocabulary.tokens[id])) {
-      words.push_back(static_cast<int32_t>(id));
-    }
+    if (is_word(vocabulary.tokens[id])) words.push_back(static_cast<int32_t>(id));
   }
   if (words.empty()) throw StartError(ExitCode::model_corrupt, "the vocabulary has no plain words");
   return words;
@@ -124,7 +122,7 @@ std::vector<int32_t> words_of(const modelfile::Vocabulary& vocabulary) {
 
 class MockExecution final : public step::Execution {
  public:
-  MockExecution(const Options& options, const modelfile::Vocabulary& vocabulary)
+  MockExecution(const Options& options, const modelfile::TokenizerSpec& vocabulary)
       : options_(options), words_(words_of(vocabulary)), end_(vocabulary.eos.value_or(-1)) {
     if (options.answer_tokens > 0 && end_ < 0) {
       throw StartError(ExitCode::usage, "--answer-tokens: the vocabulary names no end token");
@@ -180,13 +178,13 @@ class MockExecution final : public step::Execution {
   uint64_t number_ = 0;
 };
 
-v1::InfoResponse make_info(const Options& o, const modelfile::Model& model, size_t vocabulary) {
+v1::InfoResponse make_info(const Options& o, const modelfile::Model& model, int64_t vocabulary) {
   v1::InfoResponse info;
   info.set_model_name(model.name());
   info.set_architecture(model.config().architecture());
   info.set_backend("mock");
   info.set_ranks(1);
-  info.set_vocab_size(static_cast<int64_t>(vocabulary));
+  info.set_vocab_size(vocabulary);
   info.set_context_max(o.context);
   info.set_block_tokens(kBlockTokens);
   info.set_slots(static_cast<int>(o.slots));
@@ -200,13 +198,13 @@ void run(const Options& o) {
   service::LoadState load;
   const auto shard = service::Shard::start(static_cast<int>(o.channel_fd), load);
   const auto model = modelfile::open_model(o.model_id, /*read_tensors=*/false);
-  const modelfile::Vocabulary vocabulary = model->vocabulary();
+  const modelfile::TokenizerSpec vocabulary = model->tokenizer();
   MockExecution execution(o, vocabulary);
   load.fraction = 1;
   load.loaded = true;
   process::StatusPipe(static_cast<int>(o.status_fd)).ready("mock");
   const auto communicator = comm::make_single();
-  shard->serve(execution, *communicator, make_info(o, *model, vocabulary.tokens.size()));
+  shard->serve(execution, *communicator, make_info(o, *model, vocabulary.embedding_rows));
 }
 
 }  // namespace

@@ -26,9 +26,8 @@ std::string read_file(const char* path) {
 }
 
 void measure(const char* model, const char* text_path, int rounds) {
-  auto vocabulary = chorus::modelfile::open_model(model, false)->vocabulary();
   auto start = std::chrono::steady_clock::now();
-  auto tokenizer = chorus::text::make_tokenizer(vocabulary);
+  auto tokenizer = chorus::text::load_tokenizer(model);
   double made = seconds_since(start);
   chorus::text::Prompt prompt{read_file(text_path), {}};
   size_t tokens = 0;

@@ -8,7 +8,7 @@
 #include "modelfile/json_file.h"
 #include "modelfile/mapped_file.h"
 #include "modelfile/safetensors.h"
-#include "modelfile/tokenizer_json.h"
+#include "modelfile/tokenizer_file.h"
 
 namespace chorus::modelfile {
 namespace fs = std::filesystem;
@@ -76,16 +76,7 @@ class FolderModel final : public Model {
   const std::vector<Tensor>& tensors() const override { return weights_.tensors(); }
   const Tensor* find(std::string_view name) const override { return weights_.find(name); }
 
-  Vocabulary vocabulary() const override {
-    TokenizerSources sources{
-        .tokenizer = JsonFile::read(folder_ / "tokenizer.json"),
-        .settings = JsonFile::read_if_present(folder_ / "tokenizer_config.json")};
-    sources.bos = token_ids(config_.file(), config_.place_of("bos_token_id"));
-    sources.eos = token_ids(config_.file(), config_.place_of("eos_token_id"));
-    for (const int32_t id : generation_defaults().eos) sources.eos.push_back(id);
-    sources.model_vocabulary = config_.find_integer("vocab_size", "");
-    return read_vocabulary(sources);
-  }
+  TokenizerSpec tokenizer() const override { return read_folder_tokenizer(folder_); }
 
   ChatTemplates chat_templates() const override { return folder_chat_templates(folder_); }
 

@@ -6,6 +6,7 @@
 
 #include "modelfile/error.h"
 #include "modelfile/mapped_file.h"
+#include "modelfile/vocabulary_spec.h"
 
 namespace chorus::modelfile {
 namespace {
@@ -144,7 +145,9 @@ class GgufModel final : public Model {
   const Config& config() const override { return *config_; }
   const std::vector<Tensor>& tensors() const override { return gguf_.tensors(); }
   const Tensor* find(std::string_view name) const override { return gguf_.find_tensor(name); }
-  Vocabulary vocabulary() const override { return gguf_vocabulary(gguf_); }
+  TokenizerSpec tokenizer() const override {
+    return spec_of(gguf_vocabulary(gguf_), gguf_.file_name());
+  }
   ChatTemplates chat_templates() const override { return gguf_chat_templates(gguf_); }
   GenerationDefaults generation_defaults() const override {
     return gguf_generation_defaults(gguf_);

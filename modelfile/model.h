@@ -15,6 +15,7 @@
 
 #include "modelfile/chat_templates.h"
 #include "modelfile/tensor.h"
+#include "modelfile/tokenizer_spec.h"
 
 namespace chorus::modelfile {
 
@@ -42,8 +43,8 @@ class Config {
   double number(std::string_view hf, std::string_view gguf) const;
 };
 
-// What the tokenizer is made from. `model` is GGUF's tokenizer.ggml.model: "gpt2" is byte-level
-// BPE with merges, "llama" is SentencePiece-style BPE with scores.
+// A GGUF file's vocabulary, as it stands in the file. `model` is GGUF's tokenizer.ggml.model:
+// "gpt2" is byte-level BPE with merges, "llama" is SentencePiece-style BPE with scores.
 enum class TokenKind : uint8_t { normal = 1, unknown, control, user_defined, unused, byte };
 
 struct Vocabulary {
@@ -76,8 +77,8 @@ class Model {
   virtual const Tensor* find(std::string_view name) const = 0;  // nullptr where absent
   const Tensor& tensor(std::string_view name) const;            // throws FileError(corrupt)
 
-  // Throws FileError(unsupported) for vocabularies that Chorus does not read yet.
-  virtual Vocabulary vocabulary() const = 0;
+  // Throws FileError where the tokenizer is missing, damaged or of a kind that is not known.
+  virtual TokenizerSpec tokenizer() const = 0;
   virtual ChatTemplates chat_templates() const = 0;
   virtual GenerationDefaults generation_defaults() const = 0;
 

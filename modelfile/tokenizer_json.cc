@@ -1,3 +1,6 @@
+// Added tokens get their ids as the reference implementation gives them: that of the model's token
+// of the same text, else the one given before to the same text, else the next one after all tokens.
+// tokenizer_config.json has the last word about their attributes.
 #include "modelfile/tokenizer_json.h"
 
 #include <algorithm>
@@ -8,289 +11,229 @@
 #include <utility>
 
 #include "modelfile/error.h"
-#include "modelfile/merge_scores.h"
-#include "modelfile/tokenizer_pipeline.h"
+#include "modelfile/token_model_json.h"
+#include "modelfile/tokenizer_components.h"
 
 namespace chorus::modelfile {
 using nlohmann::json;
 namespace {
 
-struct AddedToken {
-  std::string text;
-  bool special = false;
-  bool in_normalized_text = false;
-};
-
-[[noreturn]] void unsupported(const JsonFile& file, const std::string& what) {
-  throw FileError(FileError::Kind::unsupported, file.name() + ": " + what + " is not read yet");
-}
-
-int64_t id_of(const JsonFile& file, std::string_view key, const json& value) {
-  if (!value.is_number_unsigned() || value.get<uint64_t>() > INT32_MAX) {
-    file.corrupt(key, "holds a token id that is none");
-  }
-  return value.get<int64_t>();
-}
-
 AddedToken added_token(const JsonFile& file, std::string_view key, const json& entry) {
-  const auto flag = [&](const char* name) {
+  const auto flag = [&](const char* name, bool by_default) {
     const auto value = entry.find(name);
-    return value != entry.end() && value->is_boolean() && value->get<bool>();
+    if (value == entry.end() || value->is_null()) return by_default;
+    if (!value->is_boolean())
+      file.corrupt(key, std::string("holds an entry whose ") + name + " is neither true nor false");
+    return value->get<bool>();
   };
   const auto text = entry.find("content");
-  if (text == entry.end() || !text->is_string() || text->get_ref<const std::string&>().empty()) {
+  if (text == entry.end() || !text->is_string()) {
     file.corrupt(key, "holds an entry without content");
   }
-  AddedToken token{text->get<std::string>(), flag("special"), flag("normalized")};
-  for (const char* attribute : {"lstrip", "rstrip", "single_word"}) {
-    if (flag(attribute)) {
-      unsupported(file, std::string(key) + ": " + token.text + " with " + attribute);
-    }
-  }
+  AddedToken token;
+  token.content = text->get<std::string>();
+  token.special = flag("special", false);
+  token.normalized = flag("normalized", !token.special);
+  token.left_strip = flag("lstrip", false);
+  token.right_strip = flag("rstrip", false);
+  token.single_word = flag("single_word", false);
   return token;
 }
 
-// By id. tokenizer_config.json has the last word, as in the reference implementation.
-std::map<int64_t, AddedToken> added_tokens(const TokenizerSources& sources) {
-  std::map<int64_t, AddedToken> tokens;
-  constexpr std::string_view kList = "added_tokens";
-  if (const json* list = sources.tokenizer.find(kList)) {
-    if (!list->is_array()) sources.tokenizer.corrupt(kList, "is not a list");
-    for (const json& entry : *list) {
-      if (!entry.is_object() || !entry.contains("id")) {
-        sources.tokenizer.corrupt(kList, "holds an entry without id");
-      }
-      tokens[id_of(sources.tokenizer, kList, entry["id"])] =
-          added_token(sources.tokenizer, kList, entry);
-    }
-  }
-  constexpr std::string_view kDecoder = "added_tokens_decoder";
-  const json* decoder = sources.settings ? sources.settings->find(kDecoder) : nullptr;
-  if (decoder == nullptr) return tokens;
-  if (!decoder->is_object()) sources.settings->corrupt(kDecoder, "is not an object");
-  for (const auto& [key, entry] : decoder->items()) {
-    int32_t id = -1;
-    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-    if (error != std::errc() || end != key.data() + key.size() || id < 0 || !entry.is_object()) {
-      sources.settings->corrupt(kDecoder, "holds an entry that is no token");
-    }
-    tokens[id] = added_token(*sources.settings, kDecoder, entry);
-  }
-  return tokens;
+// tokenizer_config.json names tokens by their text, or by an object that holds it.
+std::optional<std::string> named_text(const JsonFile& settings, std::string_view key,
+                                      const json* value) {
+  if (value == nullptr) return std::nullopt;
+  if (value->is_object() && value->contains("content")) value = &(*value)["content"];
+  if (!value->is_string()) settings.corrupt(key, "is neither a token's text nor an object with it");
+  return value->get<std::string>();
 }
 
 class Reader {
  public:
   explicit Reader(const TokenizerSources& sources)
-      : sources_(sources),
-        file_(sources.tokenizer),
-        pipeline_(recognise_pipeline(file_)),
-        added_(added_tokens(sources)) {}
+      : sources_(sources), file_(sources.tokenizer), model_(read_token_model(file_)) {}
 
-  Vocabulary read() {
-    vocabulary_.model = pipeline_.model;
-    vocabulary_.pre = pipeline_.pre;
-    vocabulary_.add_space_prefix = pipeline_.add_space_prefix;
-    read_tokens();
-    read_special_tokens();
+  TokenizerSpec read() {
+    spec_.source = file_.name();
+    spec_.normalizer = read_normalizer(file_);
+    spec_.pre_tokenizer = read_pre_tokenizer(file_);
+    spec_.decoder = read_decoder(file_);
+    read_added_tokens();
+    if (sources_.settings) read_settings_tokens(*sources_.settings);
+    read_special_ids();
     read_surroundings();
-    read_merges();
-    return std::move(vocabulary_);
+    read_size();
+    spec_.model = std::move(model_.model);
+    spec_.tokens = std::move(model_.tokens);
+    for (auto& [text, token] : added_) spec_.added.push_back(std::move(token));
+    std::sort(spec_.added.begin(), spec_.added.end(),
+              [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+    return std::move(spec_);
   }
 
  private:
-  void read_tokens();
-  void place(int64_t id, const std::string& text, TokenKind kind);
-  void mark_bytes();
-  void read_special_tokens();
+  void read_added_tokens();
+  void read_settings_tokens(const JsonFile& settings);
+  void add(AddedToken token);
+  void add_named(const JsonFile& settings, std::string_view key, const json* value);
+  void read_special_ids();
   void read_surroundings();
-  void read_merges();
-  std::vector<Merge> merges() const;
+  void read_size();
   std::optional<int32_t> find(const std::string& text) const;
   std::optional<int32_t> named_token(std::string_view key) const;
-  void check_ids(const std::vector<int32_t>& ids) const;
 
   const TokenizerSources& sources_;
   const JsonFile& file_;
-  Pipeline pipeline_;
-  std::map<int64_t, AddedToken> added_;
-  Vocabulary vocabulary_;
-  std::unordered_map<std::string, int32_t> ids_;
+  JsonTokenModel model_;
+  std::map<std::string, AddedToken> added_;  // by content
+  int64_t added_end_ = 0;                    // one more than the greatest id in it
+  TokenizerSpec spec_;
 };
 
-void Reader::place(int64_t id, const std::string& text, TokenKind kind) {
-  const auto idx = static_cast<size_t>(id);
-  const auto [known, is_new] = ids_.emplace(text, static_cast<int32_t>(id));
-  const bool taken = vocabulary_.kinds[idx] != TokenKind::unused && vocabulary_.tokens[idx] != text;
-  if ((!is_new && known->second != id) || taken) {
-    file_.corrupt("model.vocab", "and added_tokens disagree about token " + std::to_string(id));
-  }
-  vocabulary_.tokens[idx] = text;
-  vocabulary_.kinds[idx] = kind;
-}
-
-void Reader::read_tokens() {
-  constexpr std::string_view kVocabulary = "model.vocab";
-  const json* vocabulary = file_.find(kVocabulary);
-  if (vocabulary == nullptr || !vocabulary->is_object() || vocabulary->empty()) {
-    file_.corrupt(kVocabulary, "is missing or no object");
-  }
-  int64_t size = sources_.model_vocabulary.value_or(0);
-  for (const auto& [text, id] : vocabulary->items()) {
-    size = std::max(size, id_of(file_, kVocabulary, id) + 1);
-  }
-  if (!added_.empty()) size = std::max(size, added_.rbegin()->first + 1);
-  // Embeddings are padded and ids have gaps, both by little: more is a damaged file.
-  const auto entries = static_cast<int64_t>(vocabulary->size() + added_.size());
-  if (size > 2 * entries + 65536) {
-    file_.corrupt(kVocabulary, "has " + std::to_string(entries) + " tokens for ids below " +
-                                   std::to_string(size));
-  }
-  for (int64_t id = 0; id < size; ++id) {
-    vocabulary_.tokens.push_back("[PAD" + std::to_string(id) + "]");
-  }
-  vocabulary_.kinds.assign(static_cast<size_t>(size), TokenKind::unused);
-  for (const auto& [text, id] : vocabulary->items()) {
-    place(id.get<int64_t>(), text, TokenKind::normal);
-  }
-  if (pipeline_.model == "llama") mark_bytes();
-  for (const auto& [id, token] : added_) {
-    if (token.in_normalized_text && pipeline_.has_normalizer) {
-      unsupported(file_, "added_tokens: " + token.text + " with normalized");
-    }
-    place(id, token.text, token.special ? TokenKind::control : TokenKind::user_defined);
-  }
-}
-
-void Reader::mark_bytes() {
-  constexpr char kDigits[] = "0123456789ABCDEF";
-  for (int byte = 0; byte < 256; ++byte) {
-    const std::string text = {'<', '0', 'x', kDigits[byte / 16], kDigits[byte % 16], '>'};
-    const auto id = find(text);
-    if (!id) unsupported(file_, "the model's byte_fallback without the token " + text);
-    vocabulary_.kinds[static_cast<size_t>(*id)] = TokenKind::byte;
-  }
-}
-
 std::optional<int32_t> Reader::find(const std::string& text) const {
-  const auto found = ids_.find(text);
-  return found == ids_.end() ? std::nullopt : std::optional(found->second);
+  const auto found = added_.find(text);
+  return found == added_.end() ? model_.find(text) : std::optional(found->second.id);
 }
 
-// tokenizer_config.json names tokens by their text, or by an object that holds it.
+void Reader::add(AddedToken token) {
+  if (token.content.empty()) return;
+  const int64_t next = std::max(added_end_, model_.entries);
+  const int64_t id = find(token.content).value_or(static_cast<int32_t>(next));
+  if (id >= INT32_MAX) file_.corrupt("added_tokens", "has too many tokens");
+  token.id = static_cast<int32_t>(id);
+  added_end_ = std::max(added_end_, id + 1);
+  std::string content = token.content;
+  added_[std::move(content)] = std::move(token);
+}
+
+void Reader::read_added_tokens() {
+  constexpr std::string_view kList = "added_tokens";
+  const json* list = file_.find(kList);
+  if (list == nullptr) return;
+  if (!list->is_array()) file_.corrupt(kList, "is not a list");
+  for (const json& entry : *list) {
+    if (!entry.is_object() || !entry.contains("id")) {
+      file_.corrupt(kList, "holds an entry without id");
+    }
+    token_id_of(file_, kList, entry["id"]);
+    add(added_token(file_, kList, entry));
+  }
+}
+
+// What the reference implementation adds on top: the tokens of added_tokens_decoder by id, and
+// then those that have a name and are not among the added tokens yet.
+void Reader::read_settings_tokens(const JsonFile& settings) {
+  constexpr std::string_view kDecoder = "added_tokens_decoder";
+  if (const json* decoder = settings.find(kDecoder)) {
+    if (!decoder->is_object()) settings.corrupt(kDecoder, "is not an object");
+    std::map<int32_t, const json*> by_id;
+    for (const auto& [key, entry] : decoder->items()) {
+      int32_t id = -1;
+      const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+      if (error != std::errc() || end != key.data() + key.size() || id < 0 || !entry.is_object()) {
+        settings.corrupt(kDecoder, "holds an entry that is no token");
+      }
+      by_id[id] = &entry;
+    }
+    for (const auto& [id, entry] : by_id) add(added_token(settings, kDecoder, *entry));
+  }
+  for (const std::string_view key : {"bos_token", "eos_token", "unk_token", "sep_token",
+                                     "pad_token", "cls_token", "mask_token"}) {
+    add_named(settings, key, settings.find(key));
+  }
+  constexpr std::string_view kMore = "additional_special_tokens";
+  const json* more = settings.find(kMore);
+  if (more == nullptr || !more->is_array()) return;
+  for (const json& entry : *more) add_named(settings, kMore, &entry);
+}
+
+// A name for a token that the model has, but that is not among the added tokens, makes it one.
+// Names of tokens that are nowhere are left alone: they could never be in the embedding.
+void Reader::add_named(const JsonFile& settings, std::string_view key, const json* value) {
+  const auto text = named_text(settings, key, value);
+  if (!text || added_.contains(*text) || !model_.find(*text)) return;
+  AddedToken token;
+  token.content = *text;
+  token.special = true;
+  if (value->is_object()) {
+    token = added_token(settings, key, *value);
+    token.special = true;
+  }
+  add(std::move(token));
+}
+
 std::optional<int32_t> Reader::named_token(std::string_view key) const {
   if (!sources_.settings) return std::nullopt;
-  const json* value = sources_.settings->find(key);
-  if (value == nullptr) return std::nullopt;
-  std::string path(key);
-  if (value->is_object()) path += ".content";
-  const auto text = sources_.settings->find_text(path);
-  if (!text) sources_.settings->corrupt(path, "is missing");
-  const auto id = find(*text);
-  if (!id) {
-    sources_.settings->corrupt(key, "is " + *text + ", a token that " + file_.name() + " lacks");
-  }
-  return id;
+  const auto text = named_text(*sources_.settings, key, sources_.settings->find(key));
+  return text ? find(*text) : std::nullopt;
 }
 
-void Reader::check_ids(const std::vector<int32_t>& ids) const {
-  for (const int32_t id : ids) {
-    if (static_cast<size_t>(id) < vocabulary_.tokens.size()) continue;
-    file_.corrupt("model.vocab", "has no token " + std::to_string(id) +
-                                     ", which config.json or generation_config.json names");
+void Reader::read_special_ids() {
+  spec_.bos = named_token("bos_token");
+  spec_.eos = named_token("eos_token");
+  spec_.padding = named_token("pad_token");
+  spec_.unknown = named_token("unk_token");
+  if (!spec_.unknown) {
+    std::visit([&](const auto& model) { spec_.unknown = model.unknown; }, model_.model);
   }
-}
-
-void Reader::read_special_tokens() {
-  check_ids(sources_.bos);
-  check_ids(sources_.eos);
-  vocabulary_.bos = named_token("bos_token");
-  vocabulary_.eos = named_token("eos_token");
-  vocabulary_.padding = named_token("pad_token");
-  vocabulary_.unknown = named_token("unk_token");
-  if (!vocabulary_.unknown) {
-    if (const auto text = file_.find_text("model.unk_token")) vocabulary_.unknown = find(*text);
-  }
-  if (!vocabulary_.bos && !sources_.bos.empty()) vocabulary_.bos = sources_.bos.front();
-  if (!vocabulary_.eos && !sources_.eos.empty()) vocabulary_.eos = sources_.eos.front();
-  std::vector<int32_t>& ends = vocabulary_.end_of_turn;
+  if (!spec_.bos && !sources_.bos.empty()) spec_.bos = sources_.bos.front();
+  if (!spec_.eos && !sources_.eos.empty()) spec_.eos = sources_.eos.front();
+  std::vector<int32_t>& ends = spec_.end_of_turn;
   ends = sources_.eos;
   std::sort(ends.begin(), ends.end());
   ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
-  if (pipeline_.model == "llama" && vocabulary_.unknown) {
-    vocabulary_.kinds[static_cast<size_t>(*vocabulary_.unknown)] = TokenKind::unknown;
-  }
 }
 
 void Reader::read_surroundings() {
-  const Surroundings around = read_post_processor(file_);
-  const auto adds = [&](const std::optional<std::string>& text, const std::optional<int32_t>& id) {
-    if (!text) return false;
-    if (!id || find(*text) != id) {
-      unsupported(file_, "the post_processor with " + *text + ", neither BOS nor EOS,");
-    }
-    return true;
-  };
-  vocabulary_.add_bos = adds(around.before, vocabulary_.bos);
-  vocabulary_.add_eos = adds(around.after, vocabulary_.eos);
+  PostProcessor processor = read_post_processor(file_);
+  spec_.before = std::move(processor.before);
+  spec_.after = std::move(processor.after);
+  spec_.trim_offsets = processor.trim_offsets;
   if (!sources_.settings) return;
+  const JsonFile& settings = *sources_.settings;
+  // It would spoil the text of a BPE, whatever the file says.
+  spec_.clean_up_spaces = !std::holds_alternative<BpeModel>(model_.model) &&
+                          settings.find_flag("clean_up_tokenization_spaces").value_or(false);
   // These classes of the reference implementation make the post-processor anew from two flags.
-  const std::string name = sources_.settings->find_text("tokenizer_class").value_or("");
-  if (name.starts_with("LlamaTokenizer") || name.starts_with("GemmaTokenizer")) {
-    vocabulary_.add_bos =
-        sources_.settings->find_flag("add_bos_token").value_or(vocabulary_.add_bos);
-    vocabulary_.add_eos =
-        sources_.settings->find_flag("add_eos_token").value_or(vocabulary_.add_eos);
-  }
+  const std::string name = settings.find_text("tokenizer_class").value_or("");
+  if (!name.starts_with("LlamaTokenizer") && !name.starts_with("GemmaTokenizer")) return;
+  const auto remake = [&](std::vector<int32_t>& side, const char* key,
+                          const std::optional<int32_t>& token) {
+    const auto wanted = settings.find_flag(key);
+    if (!wanted) return;
+    side.clear();
+    if (*wanted && token) side.push_back(*token);
+  };
+  remake(spec_.before, "add_bos_token", spec_.bos);
+  remake(spec_.after, "add_eos_token", spec_.eos);
 }
 
-// "left right", or ["left", "right"].
-std::vector<Merge> Reader::merges() const {
-  constexpr std::string_view kMerges = "model.merges";
-  const json* list = file_.find(kMerges);
-  if (list == nullptr || !list->is_array()) file_.corrupt(kMerges, "is missing or no list");
-  std::vector<Merge> merges;
-  for (const json& entry : *list) {
-    if (entry.is_string()) {
-      const auto& text = entry.get_ref<const std::string&>();
-      const size_t space = text.find(' ');
-      if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
-        file_.corrupt(kMerges, "holds \"" + text + "\", which is not a pair");
-      }
-      merges.emplace_back(text.substr(0, space), text.substr(space + 1));
-    } else if (entry.is_array() && entry.size() == 2 && entry[0].is_string() &&
-               entry[1].is_string()) {
-      merges.emplace_back(entry[0].get<std::string>(), entry[1].get<std::string>());
-    } else {
-      file_.corrupt(kMerges, "holds an entry that is not a pair");
-    }
-    const auto& [left, right] = merges.back();
-    if (left.empty() || right.empty() || !find(left) || !find(right) || !find(left + right)) {
-      file_.corrupt(kMerges, "joins \"" + left + "\" and \"" + right + "\", which are no tokens");
-    }
+void Reader::read_size() {
+  const auto size = std::max(static_cast<int64_t>(model_.tokens.size()), added_end_);
+  // Embeddings are padded, but by little: more is a damaged file.
+  const int64_t rows = sources_.model_vocabulary.value_or(0);
+  if (rows > 2 * size + 65536) {
+    file_.corrupt("model.vocab", "has " + std::to_string(size) + " tokens for an embedding of " +
+                                     std::to_string(rows) + " rows");
   }
-  return merges;
-}
-
-void Reader::read_merges() {
-  const std::vector<Merge> pairs = merges();
-  if (pipeline_.model == "llama") {
-    auto scores = scores_of(pairs, vocabulary_.tokens, vocabulary_.kinds);
-    if (!scores) unsupported(file_, "the model with merges that no scores can stand for");
-    vocabulary_.scores = std::move(*scores);
-    return;
-  }
-  for (const auto& [left, right] : pairs) {
-    if (left.find(' ') != std::string::npos || right.find(' ') != std::string::npos) {
-      unsupported(file_, "the model with a merge that holds a space");
+  spec_.embedding_rows = std::max(rows, size);
+  const auto check = [&](const std::vector<int32_t>& ids, const char* whose) {
+    for (const int32_t id : ids) {
+      if (id < spec_.embedding_rows) continue;
+      file_.corrupt("model.vocab",
+                    "has no token " + std::to_string(id) + ", which " + whose + " names");
     }
-    vocabulary_.merges.push_back(left + " " + right);
-  }
+  };
+  check(sources_.bos, "config.json");
+  check(sources_.eos, "config.json or generation_config.json");
+  check(spec_.before, "the post_processor");
+  check(spec_.after, "the post_processor");
 }
 
 }  // namespace
 
-Vocabulary read_vocabulary(const TokenizerSources& sources) {
+TokenizerSpec read_tokenizer(const TokenizerSources& sources) {
   return Reader(sources).read();
 }
 

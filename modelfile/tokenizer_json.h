@@ -1,8 +1,4 @@
-// tokenizer.json as a Vocabulary. The file describes a pipeline (normalizer, pre-tokenizer, model,
-// post-processor, decoder); a Vocabulary is a narrower thing, so only pipelines that it describes
-// exactly are taken: byte-level BPE with one of the known pre-tokenizers, and SentencePiece-style
-// BPE. Every other one is refused, and the error names the component: wrong token ids would be a
-// silent loss of quality.
+// A tokenizer.json, with what the files beside it say about it, as a TokenizerSpec.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +6,7 @@
 #include <vector>
 
 #include "modelfile/json_file.h"
-#include "modelfile/model.h"
+#include "modelfile/tokenizer_spec.h"
 
 namespace chorus::modelfile {
 
@@ -23,6 +19,6 @@ struct TokenizerSources {
 };
 
 // Throws FileError: unsupported, corrupt.
-Vocabulary read_vocabulary(const TokenizerSources& sources);
+TokenizerSpec read_tokenizer(const TokenizerSources& sources);
 
 }  // namespace chorus::modelfile

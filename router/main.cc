@@ -189,7 +189,7 @@ class Stop {
 api::Serving read_text(const Options& o) {
   const auto model = modelfile::open_model(o.model_id, /*read_tensors=*/false);
   api::Serving serving;
-  serving.tokenizer = text::make_tokenizer(model->vocabulary());
+  serving.tokenizer = text::make_tokenizer(model->tokenizer());
   serving.defaults = model->generation_defaults();
   modelfile::ChatTemplates templates = model->chat_templates();
   if (!o.chat_template_file.empty()) {

@@ -214,13 +214,15 @@ std::string StopStrings::finish() {
 
 Detokenizer::Detokenizer(const Tokenizer& tokenizer, DetokenizerOptions options)
     : tokenizer_(&tokenizer),
+      decoder_(tokenizer.decodes_by_token() ? nullptr
+                                            : tokenizer.make_decoder(options.skip_special_tokens)),
       skip_special_tokens_(options.skip_special_tokens),
       strip_next_space_(tokenizer.strips_first_space() && options.prompt_tail.empty()),
       utf8_(tokenizer.has_byte_tokens() ? Utf8Stream::Broken::per_byte
                                         : Utf8Stream::Broken::per_subpart),
       stops_(options.stops, options.include_stop) {
   std::string before;
-  for (int32_t id : options.prompt_tail) before += bytes(id);
+  for (int32_t id : options.prompt_tail) before += decoder_ ? decoder_->push(id) : bytes(id);
   utf8_.continue_from(before);
 }
 
@@ -231,7 +233,7 @@ std::string_view Detokenizer::bytes(int32_t id) const {
 }
 
 StopStrings::Result Detokenizer::push(int32_t id) {
-  std::string text = utf8_.push(bytes(id));
+  std::string text = utf8_.push(decoder_ ? decoder_->push(id) : bytes(id));
   if (strip_next_space_ && !text.empty()) {
     strip_next_space_ = false;
     if (text[0] == ' ') text.erase(0, 1);
@@ -241,7 +243,8 @@ StopStrings::Result Detokenizer::push(int32_t id) {
 }
 
 std::string Detokenizer::finish() {
-  const std::string text = utf8_.finish();
+  std::string text = decoder_ ? utf8_.push(decoder_->finish()) : std::string();
+  text += utf8_.finish();
   text_bytes_ += static_cast<int64_t>(text.size());
   StopStrings::Result last = stops_.push(text);
   return last.text + stops_.finish();

@@ -83,6 +83,7 @@ class Detokenizer {
   std::string_view bytes(int32_t id) const;
 
   const Tokenizer* tokenizer_;
+  std::unique_ptr<TokenDecoder> decoder_;  // null where tokens have bytes of their own
   bool skip_special_tokens_;
   bool strip_next_space_;
   int64_t text_bytes_ = 0;

@@ -1,21 +1,62 @@
 #include "router/text/tokenizer.h"
 
-#include <fmt/format.h>
+#include <utility>
 
-#include "modelfile/error.h"
-#include "router/text/byte_bpe.h"
-#include "router/text/sentence_bpe.h"
+#include "modelfile/model.h"
+#include "modelfile/tokenizer_file.h"
+#include "router/text/pipeline_tokenizer.h"
 
 namespace chorus::text {
+namespace fs = std::filesystem;
+namespace {
 
-std::unique_ptr<Tokenizer> make_tokenizer(const modelfile::Vocabulary& vocabulary) {
-  if (vocabulary.model == "gpt2") return std::make_unique<ByteBpe>(vocabulary);
-  if (vocabulary.model == "llama") return std::make_unique<SentenceBpe>(vocabulary);
-  throw modelfile::FileError(
-      modelfile::FileError::Kind::unsupported,
-      fmt::format(
-          "the vocabulary's kind (tokenizer.ggml.model) is \"{}\"; known are gpt2 and llama",
-          vocabulary.model));
+class ByTokenDecoder final : public TokenDecoder {
+ public:
+  ByTokenDecoder(const Tokenizer& tokenizer, bool skip_special_tokens)
+      : tokenizer_(tokenizer),
+        skip_special_tokens_(skip_special_tokens),
+        strip_next_space_(tokenizer.strips_first_space()) {}
+
+  std::string push(int32_t id) override {
+    if (id < 0 || id >= tokenizer_.size()) return {};
+    std::string_view bytes = tokenizer_.bytes(id);
+    if (tokenizer_.is_control(id)) {
+      bytes = skip_special_tokens_ ? std::string_view() : tokenizer_.text(id);
+    }
+    if (strip_next_space_ && !bytes.empty()) {
+      strip_next_space_ = false;
+      if (bytes[0] == ' ') bytes.remove_prefix(1);
+    }
+    return std::string(bytes);
+  }
+  std::string finish() override { return {}; }
+
+ private:
+  const Tokenizer& tokenizer_;
+  bool skip_special_tokens_;
+  bool strip_next_space_;
+};
+
+}  // namespace
+
+std::unique_ptr<TokenDecoder> Tokenizer::make_decoder(bool skip_special_tokens) const {
+  return std::make_unique<ByTokenDecoder>(*this, skip_special_tokens);
+}
+
+std::unique_ptr<Tokenizer> make_tokenizer(modelfile::TokenizerSpec spec) {
+  return std::make_unique<PipelineTokenizer>(std::move(spec));
+}
+
+std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path) {
+  std::error_code error;
+  if (fs::is_regular_file(path, error) && path.extension() == ".json") {
+    return make_tokenizer(modelfile::read_tokenizer_file(path));
+  }
+  // A folder may hold a tokenizer and no model.
+  bool alone =
+      fs::exists(path / "tokenizer.json", error) && !fs::exists(path / "config.json", error);
+  if (alone) return make_tokenizer(modelfile::read_folder_tokenizer(path));
+  return make_tokenizer(modelfile::open_model(path, false)->tokenizer());
 }
 
 }  // namespace chorus::text

@@ -30,9 +30,6 @@ Answer make_detokenize(const Flags& flags);
 Answer make_stop(const Flags& flags);
 Answer make_render(const Flags& flags);
 
-// Of a folder of Hugging Face files, a .gguf file or a tokenizer.json. Throws FileError.
-std::shared_ptr<const text::Tokenizer> open_tokenizer(const std::filesystem::path& path);
-
 // Prints one line per template and one for the tokenizer; the exit code says whether all are sound.
 int lint(const Flags& flags);
 

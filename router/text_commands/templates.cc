@@ -197,7 +197,7 @@ int lint(const Flags& flags) {
   bool sound = lint_templates(flags);
   if (!flags.model_id.empty()) {
     try {
-      const auto tokenizer = open_tokenizer(flags.model_id);
+      const auto tokenizer = text::load_tokenizer(flags.model_id);
       print({{"file", flags.model_id}, {"tokens", tokenizer->size()}});
     } catch (const modelfile::FileError& error) {  // told as a finding, like a template's
       print({{"file", flags.model_id}, {"error", error.what()}});

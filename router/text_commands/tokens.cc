@@ -5,8 +5,6 @@
 #include <memory>
 #include <utility>
 
-#include "modelfile/model.h"
-#include "modelfile/tokenizer_json.h"
 #include "process/exit_codes.h"
 #include "router/text/detokenizer.h"
 #include "router/text/tokenizer.h"
@@ -19,7 +17,7 @@ std::shared_ptr<const text::Tokenizer> tokenizer_of(const Flags& flags) {
   if (flags.model_id.empty()) {
     throw process::StartError(process::ExitCode::usage, "--model-id is missing");
   }
-  return open_tokenizer(flags.model_id);
+  return text::load_tokenizer(flags.model_id);
 }
 
 Json tokenize(const text::Tokenizer& tokenizer, const Json& request) {
@@ -91,16 +89,6 @@ Json stop(const Json& request) {
 }
 
 }  // namespace
-
-std::shared_ptr<const text::Tokenizer> open_tokenizer(const std::filesystem::path& path) {
-  if (path.filename() == "tokenizer.json") {
-    return text::make_tokenizer(modelfile::read_vocabulary(
-        {.tokenizer = modelfile::JsonFile::read(path),
-         .settings =
-             modelfile::JsonFile::read_if_present(path.parent_path() / "tokenizer_config.json")}));
-  }
-  return text::make_tokenizer(modelfile::open_model(path, false)->vocabulary());
-}
 
 Answer make_tokenize(const Flags& flags) {
   return [tokenizer = tokenizer_of(flags)](const Json& request) {

@@ -111,8 +111,8 @@ TEST_CASE("a folder model is named after its folder", "[modelfile]") {
   CHECK(folder.open(false)->tensor("norm").data.empty());
 }
 
-TEST_CASE("a folder without tokenizer.json has no vocabulary to read", "[modelfile]") {
-  const auto answer = refusal([] { Folder().open()->vocabulary(); });
+TEST_CASE("a folder without tokenizer.json has no tokenizer to read", "[modelfile]") {
+  const auto answer = refusal([] { Folder().open()->tokenizer(); });
   CHECK(answer.kind == Kind::missing);
   CHECK(answer.names("tokenizer.json"));
 }

@@ -35,13 +35,11 @@ TEST_CASE("SmolLM2's GGUF file is read", "[modelfile]") {
   CHECK(embedding.shape == std::vector<int64_t>{49152, 576});
   CHECK(embedding.data.size() == 49152u * 576 / block_elements(embedding.type) *
                                      static_cast<size_t>(block_bytes(embedding.type)));
-  const Vocabulary vocabulary = model->vocabulary();
-  CHECK(vocabulary.model == "gpt2");
-  CHECK(vocabulary.pre == "smollm");
-  CHECK(vocabulary.tokens.size() == 49152);
-  CHECK(vocabulary.merges.size() == 48900);
-  REQUIRE(vocabulary.eos.has_value());
-  CHECK(vocabulary.tokens[static_cast<size_t>(*vocabulary.eos)] == "<|im_end|>");
+  const TokenizerSpec spec = model->tokenizer();
+  CHECK(spec.tokens.size() == 49152);
+  CHECK(std::get<BpeModel>(spec.model).merges.size() == 48900);
+  REQUIRE(spec.eos.has_value());
+  CHECK(spec.before.empty());
   const ChatTemplates templates = model->chat_templates();
   REQUIRE(templates.sources.size() == 1);
   CHECK(templates.sources[0].text.find("<|im_start|>") != std::string::npos);
@@ -52,19 +50,16 @@ TEST_CASE("Qwen2.5's GGUF file is read", "[modelfile]") {
   if (!model) return;
   CHECK(model->config().architecture() == "qwen2");
   CHECK(model->tensor("blk.0.attn_q.bias").shape == std::vector<int64_t>{896});
-  CHECK(model->vocabulary().pre == "qwen2");
-  CHECK(model->vocabulary().tokens.size() == 151936);
+  CHECK(model->tokenizer().tokens.size() == 151936);
 }
 
 TEST_CASE("Gemma 3's GGUF file is read", "[modelfile]") {
   const auto model = open_cached("gemma-3-270m.Q4_K_M.gguf");
   if (!model) return;
   CHECK(model->config().architecture() == "gemma3");
-  const Vocabulary vocabulary = model->vocabulary();
-  CHECK(vocabulary.model == "llama");
-  CHECK(vocabulary.tokens.size() == 262144);
-  CHECK(vocabulary.scores.size() == vocabulary.tokens.size());
-  CHECK(vocabulary.add_bos);
+  const TokenizerSpec spec = model->tokenizer();
+  CHECK(spec.tokens.size() == 262144);
+  CHECK(spec.before.size() == 1);
 }
 
 TEST_CASE("without tensors a GGUF file keeps names and shapes, and no bytes", "[modelfile]") {
@@ -72,7 +67,7 @@ TEST_CASE("without tensors a GGUF file keeps names and shapes, and no bytes", "[
   if (!model) return;
   CHECK(model->tensors().size() == 272);
   CHECK(model->tensor("token_embd.weight").data.empty());
-  CHECK(model->vocabulary().tokens.size() == 49152);
+  CHECK(model->tokenizer().tokens.size() == 49152);
 }
 
 }  // namespace chorus::modelfile

@@ -33,6 +33,13 @@ class WordTokenizer final : public text::Tokenizer {
     for (char c : prompt.text) ids.push_back(kByte + static_cast<unsigned char>(c));
     return ids;
   }
+  text::Encoding encode_with_offsets(const text::Prompt& prompt, bool add) const override {
+    text::Encoding encoding{encode(prompt, add), {}};
+    for (int64_t i = 0; i < static_cast<int64_t>(encoding.ids.size()); ++i) {
+      encoding.offsets.push_back({i, i + 1});
+    }
+    return encoding;
+  }
   std::string_view bytes(int32_t id) const override {
     if (id >= kByte) return std::string_view(singles_).substr(static_cast<size_t>(id - kByte), 1);
     return is_control(id) ? std::string_view() : text(id);

@@ -231,7 +231,7 @@ TEST_CASE("a stream completes the character before it, and replaces only its own
 // Ids of the small vocabularies' tokens by their text.
 struct Setup {
   explicit Setup(const modelfile::Vocabulary& made)
-      : vocabulary(made), tokenizer(make_tokenizer(made)) {}
+      : vocabulary(made), tokenizer(tokenizer_of(made)) {}
 
   int32_t id(std::string_view text) const {
     auto found = std::find(vocabulary.tokens.begin(), vocabulary.tokens.end(), text);

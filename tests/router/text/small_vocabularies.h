@@ -7,8 +7,14 @@
 #include <vector>
 
 #include "modelfile/model.h"
+#include "modelfile/vocabulary_spec.h"
+#include "router/text/tokenizer.h"
 
 namespace chorus::text {
+
+inline std::unique_ptr<Tokenizer> tokenizer_of(const modelfile::Vocabulary& vocabulary) {
+  return make_tokenizer(modelfile::spec_of(vocabulary, "test.gguf"));
+}
 
 inline void add_token(modelfile::Vocabulary& vocabulary, const std::string& text,
                       modelfile::TokenKind kind, float score = 0) {

@@ -35,7 +35,7 @@ std::unique_ptr<Tokenizer> tokenizer_of(const json& cases) {
     std::cout << "chorus-skip: " << path << " is not there\n";
     return nullptr;
   }
-  return make_tokenizer(modelfile::open_model(path, false)->vocabulary());
+  return load_tokenizer(path);
 }
 
 Prompt template_text(const std::string& text) {

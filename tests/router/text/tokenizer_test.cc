@@ -30,7 +30,7 @@ Ids ids_of(const Vocabulary& vocabulary, const std::vector<std::string>& tokens)
 }
 
 Ids encode(const Vocabulary& vocabulary, const Prompt& prompt, bool add_special = false) {
-  return make_tokenizer(vocabulary)->encode(prompt, add_special);
+  return tokenizer_of(vocabulary)->encode(prompt, add_special);
 }
 
 std::string decoded(const Tokenizer& tokenizer, const Ids& ids) {
@@ -79,7 +79,7 @@ Ids merge_by_score_plainly(const Vocabulary& vocabulary, const std::string& text
 
 FileError::Kind error_kind(const Vocabulary& vocabulary, const std::string& part) {
   try {
-    make_tokenizer(vocabulary);
+    tokenizer_of(vocabulary);
   } catch (const FileError& error) {
     INFO(error.what());
     CHECK(std::string(error.what()).find(part) != std::string::npos);
@@ -100,7 +100,7 @@ TEST_CASE("control tokens are made of template text only, added words of any") {
   Ids all_outside = encode(vocabulary, {text, {{0, 31}}});
   CHECK(std::count(all_outside.begin(), all_outside.end(), end) == 0);
   CHECK(std::count(all_outside.begin(), all_outside.end(), tool) == 1);
-  CHECK(decoded(*make_tokenizer(vocabulary), all_outside) == text);
+  CHECK(decoded(*tokenizer_of(vocabulary), all_outside) == text);
 }
 
 TEST_CASE("a control token does not match across the border of text from outside") {
@@ -160,7 +160,7 @@ TEST_CASE("a token that merging does not arrive at is not made of a piece with i
 TEST_CASE("a hundred thousand equal characters are encoded in one go") {
   Vocabulary vocabulary = small_byte_vocabulary();
   Ids ids = encode(vocabulary, {std::string(100000, 'a'), {}});
-  CHECK(decoded(*make_tokenizer(vocabulary), ids) == std::string(100000, 'a'));
+  CHECK(decoded(*tokenizer_of(vocabulary), ids) == std::string(100000, 'a'));
 }
 
 TEST_CASE("special ids stand around plain text where the file wants them") {
@@ -178,7 +178,7 @@ TEST_CASE("all tokens that end a turn are found, whatever the file's eos is") {
   Vocabulary vocabulary = small_byte_vocabulary();
   vocabulary.end_of_turn = {id_of(vocabulary, "a")};
   add_token(vocabulary, "<end_of_turn>", TokenKind::normal);  // only its text looks like one
-  auto tokenizer = make_tokenizer(vocabulary);
+  auto tokenizer = tokenizer_of(vocabulary);
   CHECK(tokenizer->end_ids() == ids_of(vocabulary, {"a", "<|endoftext|>", "<|im_end|>"}));
   CHECK(tokenizer->eos_text() == "<|endoftext|>");
   CHECK(tokenizer->bos_text() == "<|endoftext|>");
@@ -186,7 +186,7 @@ TEST_CASE("all tokens that end a turn are found, whatever the file's eos is") {
 
 TEST_CASE("tokens give their bytes, control tokens only their text") {
   Vocabulary vocabulary = small_byte_vocabulary();
-  auto tokenizer = make_tokenizer(vocabulary);
+  auto tokenizer = tokenizer_of(vocabulary);
   int32_t end = id_of(vocabulary, "<|im_end|>");
   CHECK(tokenizer->bytes(end).empty());
   CHECK(tokenizer->text(end) == "<|im_end|>");
@@ -218,11 +218,11 @@ TEST_CASE("neighbouring characters without bytes are one unknown token") {
 TEST_CASE("a space goes before text where the vocabulary was made so") {
   Vocabulary vocabulary = small_sentence_vocabulary();
   CHECK(encode(vocabulary, {"ab", {}}) == ids_of(vocabulary, {"\u2581a", "b"}));
-  CHECK(make_tokenizer(vocabulary)->strips_first_space());
-  CHECK(decoded(*make_tokenizer(vocabulary), encode(vocabulary, {"ab", {}})) == " ab");
+  CHECK(tokenizer_of(vocabulary)->strips_first_space());
+  CHECK(decoded(*tokenizer_of(vocabulary), encode(vocabulary, {"ab", {}})) == " ab");
   vocabulary.add_space_prefix = false;
   CHECK(encode(vocabulary, {"ab", {}}) == ids_of(vocabulary, {"ab"}));
-  CHECK_FALSE(make_tokenizer(vocabulary)->strips_first_space());
+  CHECK_FALSE(tokenizer_of(vocabulary)->strips_first_space());
 }
 
 TEST_CASE("a vocabulary that cannot be used is refused with the reason") {

@@ -1,11 +1,14 @@
 // Where the scanners cut, against Hugging Face's `tokenizers` with the patterns as regular
 // expressions (tests/reference/unicode_facts.py).
-#include "router/text/pretokenizer.h"
+#include "router/text/pipeline/scanners.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <fstream>
 #include <nlohmann/json.hpp>
+
+#include "router/text/pipeline/pre_tokenizer.h"
+#include "tests/router/text/small_vocabularies.h"
 
 namespace chorus::text {
 namespace {
@@ -13,16 +16,14 @@ namespace {
 using nlohmann::json;
 
 std::vector<std::string> pieces_of(const std::string& name, std::string_view text) {
-  const PreTokenizer* pre = find_pre_tokenizer(name);
-  REQUIRE(pre != nullptr);
+  modelfile::Vocabulary vocabulary = small_byte_vocabulary();
+  vocabulary.pre = name;
+  const PreTokenizer pre(modelfile::spec_of(vocabulary, "test.gguf").pre_tokenizer, true, "test");
+  CHECK(pre.lone_scanner() != nullptr);
+  Pieces cut;
+  pre.apply(text, cut);
   std::vector<std::string> pieces;
-  size_t limit = 0;
-  for (size_t at = 0; at < text.size();) {
-    size_t end = pre->next(text, at, limit);
-    REQUIRE(end > at);
-    pieces.emplace_back(text.substr(at, end - at));
-    at = end;
-  }
+  for (Piece piece : cut.pieces) pieces.emplace_back(cut.of(piece));
   return pieces;
 }
 
@@ -56,13 +57,6 @@ TEST_CASE("a space before a word belongs to the word, further spaces do not") {
   CHECK(pieces_of("smollm", "in 1998") == Pieces{"in", " ", "1", "9", "9", "8"});
   CHECK(pieces_of("llama-bpe", "x12345\n\ny") == Pieces{"x", "123", "45", "\n\n", "y"});
   CHECK(pieces_of("gpt-4o", "HTTPServer's") == Pieces{"HTTPServer's"});
-}
-
-TEST_CASE("all names are known and sorted") {
-  auto names = pre_tokenizer_names();
-  CHECK(std::is_sorted(names.begin(), names.end()));
-  for (const std::string& name : names) CHECK(find_pre_tokenizer(name) != nullptr);
-  CHECK(find_pre_tokenizer("no such") == nullptr);
 }
 
 }  // namespace

@@ -8,9 +8,10 @@
 //           with U = [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}], L = [\p{Ll}\p{Lm}\p{Lo}\p{M}], C =
 //           (?i:'s|...)
 //   tekken  o200k without C, with \p{N}
+//   deepseek three patterns one after another, see kKnown
 // Alternatives are tried in order, so each scanner is that order written out; where a regex would
 // back off, the comment says what that comes to.
-#include "router/text/pretokenizer.h"
+#include "router/text/pipeline/scanners.h"
 
 #include <algorithm>
 #include <array>
@@ -170,81 +171,87 @@ size_t scan_o200k(std::string_view text, size_t at) {
   return scan_rest<kDigits, kLetter, kSlashes>(text, at, first);
 }
 
-constexpr PreTokenizer kGpt2{.scan = scan_gpt2};
-constexpr PreTokenizer kGpt2Nfc{.scan = scan_gpt2, .nfc = true};
-constexpr PreTokenizer kDigitsGpt2{.scan = scan_gpt2, .digits_apart = true};
-constexpr PreTokenizer kDigitsGpt2Nfc{.scan = scan_gpt2, .digits_apart = true, .nfc = true};
-constexpr PreTokenizer kLlama3{.scan = scan_llama3<3, kLetter>};
-constexpr PreTokenizer kLlama3Whole{.scan = scan_llama3<3, kLetter>, .ignore_merges = true};
-constexpr PreTokenizer kQwen2{.scan = scan_llama3<1, kLetter>};
-constexpr PreTokenizer kQwen2Nfc{.scan = scan_llama3<1, kLetter>, .nfc = true};
-constexpr PreTokenizer kQwen35{.scan = scan_llama3<1, kLetter | kMark>, .nfc = true};
-constexpr PreTokenizer kO200k{.scan = scan_o200k<3, true, true>};
-constexpr PreTokenizer kTekken{.scan = scan_o200k<1, false, true>, .ignore_merges = true};
+// \p{N}{1,3} alone.
+size_t scan_three_digits(std::string_view text, size_t at) {
+  size_t end = at;
+  for (int i = 0; i < 3; ++i) {
+    Seen seen = look(text, end);
+    if ((seen.mask & kNumber) == 0) break;
+    end += static_cast<size_t>(seen.bytes);
+  }
+  return end;
+}
 
-constexpr std::pair<std::string_view, const PreTokenizer*> kNames[] = {
-    {"chatglm-bpe", &kLlama3},
-    {"codeshell", &kDigitsGpt2},
-    {"command-r", &kDigitsGpt2Nfc},
-    {"dbrx", &kLlama3},
-    {"deepseek-r1-qwen", &kQwen2Nfc},
-    {"exaone", &kDigitsGpt2},
-    {"exaone4", &kGpt2},
-    {"falcon-h1", &kLlama3Whole},
-    {"falcon3", &kLlama3Whole},
-    {"glm4", &kLlama3Whole},
-    {"glm5", &kLlama3Whole},
-    {"gpt-2", &kGpt2},
-    {"gpt-4o", &kO200k},
-    {"jais", &kGpt2},
-    {"kanana2", &kO200k},
-    {"lfm2", &kLlama3Whole},
-    {"llama-bpe", &kLlama3Whole},
-    {"llama-v3", &kLlama3Whole},
-    {"llama3", &kLlama3Whole},
-    {"llama4", &kO200k},
-    {"megrez", &kQwen2},
-    {"mellum", &kGpt2},
-    {"minerva-7b", &kDigitsGpt2},
-    {"minimax-m2", &kO200k},
-    {"modern-bert", &kGpt2Nfc},
-    {"mpt", &kGpt2Nfc},
-    {"olmo", &kGpt2Nfc},
-    {"phi-2", &kGpt2},
-    {"pixtral", &kLlama3Whole},
-    {"qwen2", &kQwen2Nfc},
-    {"qwen35", &kQwen35},
-    {"refact", &kDigitsGpt2},
-    {"smaug-bpe", &kLlama3},
-    {"smollm", &kDigitsGpt2},
-    {"stablelm2", &kQwen2},
-    {"starcoder", &kDigitsGpt2},
-    {"tekken", &kTekken},
-    {"trillion", &kGpt2},
+bool is_ascii_letter(char byte) {
+  return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z');
+}
+
+// DeepSeek's third pattern; numbers and a few others match nothing in it.
+size_t scan_deepseek(std::string_view text, size_t at) {
+  constexpr ClassMask kWord = kLetter | kMark;
+  constexpr ClassMask kSign = kPunctuation | kSymbol;
+  Seen first = look(text, at);
+  if (first.code < 0x80 && (first.mask & kSign) != 0) {
+    size_t end = at + 1;
+    while (end < text.size() && is_ascii_letter(text[end])) ++end;
+    if (end > at + 1) return end;
+  }
+  bool prefix = (first.mask & (kLetter | kSign)) == 0 && !is_newline(first.code);
+  if (prefix) {
+    size_t end = skip_class(text, at + static_cast<size_t>(first.bytes), kWord);
+    if (end > at + static_cast<size_t>(first.bytes)) return end;
+  }
+  if ((first.mask & kWord) != 0) return skip_class(text, at, kWord);
+  size_t start = first.code == ' ' ? at + 1 : at;
+  size_t end = skip_class(text, start, kSign);
+  if (end > start) return skip_newlines(text, end);
+  if ((first.mask & kSpace) != 0) return scan_space<true>(text, at);
+  return at;
+}
+
+// [\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+, the characters themselves in the file.
+size_t scan_cjk(std::string_view text, size_t at) {
+  while (true) {
+    Seen seen = look(text, at);
+    bool inside = (seen.code >= 0x4E00 && seen.code <= 0x9FA5) ||
+                  (seen.code >= 0x3040 && seen.code <= 0x30FF);
+    if (!inside) return at;
+    at += static_cast<size_t>(seen.bytes);
+  }
+}
+
+constexpr std::string_view kGpt2Pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+// As the models' files spell them.
+constexpr std::pair<std::string_view, Scanner> kKnown[] = {
+    {kGpt2Pattern, scan_gpt2},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     scan_llama3<3, kLetter>},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     scan_llama3<1, kLetter>},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     scan_llama3<1, kLetter | kMark>},
+    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     scan_o200k<3, true, true>},
+    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     scan_o200k<1, false, true>},
+    {R"(\p{N}{1,3})", scan_three_digits},
+    {R"([一-龥぀-ゟ゠-ヿ]+)", scan_cjk},
+    {R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     scan_deepseek},
 };
 
 }  // namespace
 
-size_t PreTokenizer::next(std::string_view text, size_t at, size_t& limit) const {
-  if (!digits_apart) return scan(text, at);
-  if (at == limit) {  // the start, or a number, or what follows one
-    Seen first = look(text, at);
-    if ((first.mask & kNumber) != 0) return limit = at + first.bytes;
-    limit = skip_other(text, at, kNumber);
-  }
-  return scan(text.substr(0, limit), at);
+Scanner find_scanner(std::string_view pattern) {
+  const auto* found = std::find_if(std::begin(kKnown), std::end(kKnown),
+                                   [&](const auto& entry) { return entry.first == pattern; });
+  return found == std::end(kKnown) ? nullptr : found->second;
 }
 
-const PreTokenizer* find_pre_tokenizer(std::string_view name) {
-  auto found = std::find_if(std::begin(kNames), std::end(kNames),
-                            [&](const auto& entry) { return entry.first == name; });
-  return found == std::end(kNames) ? nullptr : found->second;
-}
-
-std::vector<std::string> pre_tokenizer_names() {
-  std::vector<std::string> names;
-  for (const auto& [name, unused] : kNames) names.emplace_back(name);
-  return names;
+std::string_view gpt2_pattern() {
+  return kGpt2Pattern;
 }
 
 }  // namespace chorus::text
