@@ -41,10 +41,13 @@ using process::ExitCode;
 using process::StartError;
 
 struct Options {
-  std::string model_id, chat_template_file, hostname = "0.0.0.0", log_level = "info";
+  std::string model_id, compute_type = "cpu", chat_template_file, hostname = "0.0.0.0",
+                        log_level = "info";
   int64_t port = 3000, http_threads = 2;
   int64_t channel_fd = -1, status_fd = -1, parent_pid = 0;
-  int64_t max_concurrent_requests = 128, max_stop_sequences = 4, payload_limit = 2'000'000;
+  int64_t max_concurrent_requests = 128, max_stop_sequences = 4, max_best_of = 2,
+          max_top_n_tokens = 5;
+  int64_t payload_limit = 2'000'000;
   int64_t graceful_termination_timeout = 90;
   std::optional<int64_t> max_input_tokens, max_total_tokens, max_batch_prefill_tokens;
   bool json_output = false, metrics_need_key = false;
@@ -84,6 +87,19 @@ bool parse(Options& o, int argc, char** argv) {
        .help = "stop strings of a request",
        .min = 0,
        .max = 1024},
+      {.name = "max-best-of",
+       .target = &o.max_best_of,
+       .help = "best_of of TGI's routes",
+       .min = 1,
+       .max = 128},
+      {.name = "max-top-n-tokens",
+       .target = &o.max_top_n_tokens,
+       .help = "top_n_tokens of TGI's routes",
+       .min = 0,
+       .max = 20},
+      {.name = "compute-type",
+       .target = &o.compute_type,
+       .help = "the x-compute-type header of TGI's routes"},
       {.name = "max-input-tokens",
        .target = &o.max_input_tokens,
        .help = "prompt tokens of a request",
@@ -251,7 +267,11 @@ http::ServerOptions server_options(const Options& o, api::Service& service, bool
 api::ServiceOptions service_options(const Options& o, api::ApiKeys* keys) {
   return {.model_id = served_name(o.model_id),
           .version = CHORUS_VERSION,
-          .chat = {.stop_sequences_max = o.max_stop_sequences},
+          .compute_type = o.compute_type,
+          .chat = {.generation = {.stop_sequences_max = o.max_stop_sequences}},
+          .generate = {.generation = {.stop_sequences_max = o.max_stop_sequences},
+                       .best_of_max = o.max_best_of,
+                       .top_n_tokens_max = o.max_top_n_tokens},
           .input_tokens_max = o.max_input_tokens,
           .total_tokens_max = o.max_total_tokens,
           .concurrent_requests_max = o.max_concurrent_requests,

@@ -7,6 +7,7 @@ namespace chorus::api {
 
 Task<> health(Service& service, Exchange& exchange);
 Task<> models(Service& service, Exchange& exchange);
+Task<> model(Service& service, Exchange& exchange);  // GET /v1/models/<id>
 Task<> info(Service& service, Exchange& exchange);
 Task<> metrics(Service& service, Exchange& exchange);
 

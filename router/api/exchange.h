@@ -53,7 +53,7 @@ class Exchange {
   // writes; the stream ends when the entry point returns. A write returns once the bytes are with
   // the kernel; false: the client is gone or too slow, and further writes do nothing.
   virtual Task<> respond(Response response) = 0;
-  virtual Task<bool> start_stream() = 0;
+  virtual Task<bool> start_stream(std::vector<HeaderField> headers) = 0;
   virtual Task<bool> write(std::string_view bytes) = 0;
 
   // While the entry point waits for something else than the client: `notify` is called once, when

@@ -4,6 +4,7 @@
 // engine, so no wake is lost between the two threads.
 #include "router/api/generation.h"
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -43,32 +44,52 @@ void Inbox::interrupt() {
 Generation::Generation(Options options, std::shared_ptr<Inbox> inbox)
     : options_(std::move(options)),
       inbox_(std::move(inbox)),
-      detokenizer_(*options_.tokenizer, {.stops = options_.stop}) {}
+      detokenizer_(*options_.tokenizer, {.stops = options_.stop,
+                                         .include_stop = options_.include_stop,
+                                         .skip_special_tokens = options_.skip_special_tokens,
+                                         .prompt_tail = options_.prompt_tail}) {}
 
 bool Generation::is_end(int32_t id) const {
+  const auto& stops = options_.stop_ids;
+  if (std::find(stops.begin(), stops.end(), id) != stops.end()) return true;
+  if (options_.end_ids == nullptr) return false;
   const auto& ends = *options_.end_ids;
   return id >= 0 && static_cast<size_t>(id) < ends.size() && ends[static_cast<size_t>(id)];
+}
+
+void Generation::prompt(const std::vector<shards::SampledToken>& tokens) {
+  piece_.prompt.insert(piece_.prompt.end(), tokens.begin(), tokens.end());
 }
 
 engine::Verdict Generation::accept(const shards::SampledToken& token) {
   assert(!ended_);
   end_.last_token = Clock::now();
+  end_.logprob_sum += token.logprob;
   if (end_.completion_tokens++ == 0) end_.first_token = end_.last_token;
-  if (is_end(token.id)) {
-    show(detokenizer_.finish());
-    finish(Outcome::stop, {});
-    return engine::Verdict::stop;
+  const bool end = is_end(token.id);
+  if (options_.keep_tokens && (!end || options_.keep_stop_tokens)) {
+    held_.push_back({.token = token, .begin = detokenizer_.text_bytes()});
   }
-  if (options_.logprobs) held_.push_back({.token = token, .begin = detokenizer_.text_bytes()});
+  if (end) {
+    show(detokenizer_.finish());
+    return stop(StopCause::end_token);
+  }
   text::StopStrings::Result result = detokenizer_.push(token.id);
   show(std::move(result.text));
   if (result.matched) {
-    held_.clear();  // wholly inside the stop string: not part of the answer
-    finish(Outcome::stop, {});
-    return engine::Verdict::stop;
+    if (!options_.keep_stop_tokens) held_.clear();  // inside the stop string: not in the answer
+    return stop(StopCause::stop_string);
   }
-  if (options_.stream && (!piece_.text.empty() || !piece_.tokens.empty())) send({});
+  const bool something = !piece_.text.empty() || !piece_.tokens.empty();
+  const bool last = end_.completion_tokens == options_.max_tokens;  // finished() comes next
+  if (options_.stream && something && !last) send({});
   return engine::Verdict::go_on;
+}
+
+engine::Verdict Generation::stop(StopCause cause) {
+  end_.cause = cause;
+  finish(Outcome::stop, {});
+  return engine::Verdict::stop;
 }
 
 void Generation::show(std::string text) {
@@ -88,6 +109,7 @@ void Generation::release(bool all) {
 
 void Generation::send(std::optional<End> end) {
   const bool last = end.has_value();
+  piece_.choice = options_.choice;
   piece_.count = 1;
   piece_.end = std::move(end);
   ++unwritten_;

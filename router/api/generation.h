@@ -23,19 +23,29 @@ using Clock = std::chrono::steady_clock;
 
 enum class Outcome : uint8_t { stop, length, cancelled, failed };
 
+enum class StopCause : uint8_t { end_token, stop_string };  // a stop id counts as an end token
+
 struct End {
   Outcome outcome = Outcome::stop;
-  std::string message;  // with `failed`
+  StopCause cause = StopCause::end_token;  // with `stop`
+  std::string message;                     // with `failed`
   // All tokens that were generated: also the one that ended the turn, and those whose text fell to
   // a stop string. They cost what the others cost, and the count is the same streamed or not.
   int64_t completion_tokens = 0;
+  double logprob_sum = 0;         // of all of them
   Clock::time_point first_token;  // meaningless without tokens
   Clock::time_point last_token;
+
+  double mean_logprob() const {
+    return completion_tokens > 0 ? logprob_sum / static_cast<double>(completion_tokens) : 0;
+  }
 };
 
 struct Piece {
+  int choice = 0;
   std::string text;
-  std::vector<shards::SampledToken> tokens;  // whose text it begins to show, where logprobs are on
+  std::vector<shards::SampledToken> tokens;  // whose text it begins to show, where they are kept
+  std::vector<shards::SampledToken> prompt;  // of a choice's first piece, where asked for
   int64_t count = 0;                         // pieces of the engine's side in it, for written()
   std::optional<End> end;                    // the last one
 };
@@ -64,14 +74,22 @@ class Generation final : public engine::TokenListener {
  public:
   struct Options {
     const text::Tokenizer* tokenizer = nullptr;
-    const std::vector<bool>* end_ids = nullptr;  // by token id
-    std::vector<std::string> stop;
-    bool logprobs = false;
+    const std::vector<bool>* end_ids = nullptr;  // by token id; nullptr: none ends the text
+    std::vector<int32_t> stop_ids = {};          // more ids that do
+    std::vector<std::string> stop = {};
+    bool include_stop = false;
+    bool skip_special_tokens = true;
+    std::vector<int32_t> prompt_tail = {};  // as text::DetokenizerOptions has it
+    bool keep_tokens = false;               // pieces hold tokens, not text alone
+    bool keep_stop_tokens = false;          // also those that end the text
+    int64_t max_tokens = 0;                 // 0: unknown; else the last token goes with the end
+    int choice = 0;
     bool stream = false;  // otherwise one piece, at the end
     int64_t unwritten_max = 128;
   };
   Generation(Options options, std::shared_ptr<Inbox> inbox);
 
+  void prompt(const std::vector<shards::SampledToken>& tokens) override;
   engine::Verdict accept(const shards::SampledToken& token) override;
   bool ready() const override;
   void finished(engine::FinishReason reason, const std::string& message) override;
@@ -85,6 +103,7 @@ class Generation final : public engine::TokenListener {
   void release(bool all);
   void send(std::optional<End> end);
   void finish(Outcome outcome, std::string message);
+  engine::Verdict stop(StopCause cause);
 
   struct Held {
     shards::SampledToken token;

@@ -1,4 +1,4 @@
-// Which entry answers which method and path.
+// Which entry answers which method and path, who may ask, and what /openapi.json says of it.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +17,23 @@ enum class Guard : uint8_t {
   metrics,  // open unless --metrics-need-key
 };
 
+// For the OpenAPI document. `body` and `answer` make JSON Schemas; nullptr: there is none, or it is
+// no JSON.
+struct Description {
+  std::string_view summary;
+  Json (*body)() = nullptr;
+  Json (*answer)() = nullptr;
+  std::string_view media_type = "application/json";  // of the answer
+  bool streams = false;                              // may answer with server-sent events
+  bool generates = false;                            // may answer 429 and 503
+  bool native = false;                               // errors have TGI's shape
+};
+
 struct Route {
   std::string_view method;
-  std::string_view path;
+  std::string_view path;  // one that ends in / stands for all paths that begin so
   Task<> (*answer)(Service&, Exchange&);
+  Description description;
   Guard guard = Guard::key;
 };
 

@@ -70,6 +70,7 @@ Response other_methods(const Request& request, std::string allow) {
 
 Service::Service(ServiceOptions options)
     : options_(std::move(options)),
+      fingerprint_("chorus-" + options_.version),
       started_(seconds_now()),
       prompt_pool_(static_cast<size_t>(std::max(1, options_.prompt_threads))) {}
 
@@ -94,7 +95,7 @@ int64_t Service::context_max() const {
 
 Task<> Service::handle(Exchange& exchange) {
   const Request& request = exchange.request();
-  Match match = find_route(request.method, request.path);
+  Match match = find_route(request.method, known_path(request.path));
   if (request.caller.empty() && needs_key(match.route)) {
     Response response = unauthorized(false);
     co_await exchange.respond(std::move(response));
@@ -107,6 +108,13 @@ Task<> Service::handle(Exchange& exchange) {
   Response response =
       match.allow.empty() ? unknown_path(request) : other_methods(request, std::move(match.allow));
   co_await exchange.respond(std::move(response));
+}
+
+// The path in the table of routes that a path of this server's own stands for.
+std::string_view Service::known_path(std::string_view path) const {
+  if (path == options_.predict_route) return "/vertex";
+  if (path == options_.health_route) return "/health";
+  return path;
 }
 
 // What no route answers is guarded too: without a key nothing is learnt but health.
@@ -126,7 +134,7 @@ bool Service::needs_key(const Route* route) const {
 
 Gate Service::gate() {
   return [this](Request& request) -> std::optional<Response> {
-    const Route* route = find_route(request.method, request.path).route;
+    const Route* route = find_route(request.method, known_path(request.path)).route;
     if (request.spare && (route == nullptr || route->guard == Guard::key)) return too_many();
     if (options_.keys == nullptr) return {};
     if (auto name = options_.keys->name_of(request)) {

@@ -14,6 +14,7 @@
 #include "router/api/api_keys.h"
 #include "router/api/chat_request.h"
 #include "router/api/exchange.h"
+#include "router/api/generate_request.h"
 #include "router/api/metrics.h"
 #include "router/api/readiness.h"
 #include "router/engine/engine.h"
@@ -25,13 +26,19 @@ namespace chorus::api {
 struct ServiceOptions {
   std::string model_id;  // as /v1/models and the answers name it
   std::string version;
+  std::string model_sha = {};        // its revision, where known
+  std::string compute_type = "cpu";  // for TGI's x-compute-type
   ChatLimits chat = {};
+  GenerateLimits generate = {};
   std::optional<int64_t> input_tokens_max = {};  // --max-input-tokens
   std::optional<int64_t> total_tokens_max = {};  // --max-total-tokens
   int64_t concurrent_requests_max = 128;         // for /info; the engine enforces it
   int prompt_threads = 2;                        // that render and tokenise
   ApiKeys* keys = nullptr;                       // outlives the service; nullptr: everybody may ask
   bool metrics_need_key = false;
+  bool messages_api = false;       // /invocations takes messages (MESSAGES_API_ENABLED)
+  std::string predict_route = {};  // Vertex AI's AIP_PREDICT_ROUTE and AIP_HEALTH_ROUTE: more
+  std::string health_route = {};   // paths for /vertex and /health
 };
 
 // The model's side of a request.
@@ -62,6 +69,8 @@ class Service {
   boost::asio::thread_pool& prompt_pool() { return prompt_pool_; }
   int64_t started() const { return started_; }  // seconds since 1970
   int64_t context_max() const;                  // prompt and answer; 0 before serve()
+  // As answers name the server: its version and its model.
+  const std::string& fingerprint() const { return fingerprint_; }
 
   Task<> handle(Exchange& exchange);  // routes the request and answers it
   EntryPoint entry();                 // for http; refers to this
@@ -72,8 +81,10 @@ class Service {
 
  private:
   bool needs_key(const Route* route) const;
+  std::string_view known_path(std::string_view path) const;
 
   const ServiceOptions options_;
+  const std::string fingerprint_;
   const int64_t started_;
   Readiness readiness_;
   Metrics metrics_;

@@ -150,13 +150,14 @@ class BeastSession final : public Session,
     co_await send(buffers);
   }
 
-  Task<bool> start_stream() override {
+  Task<bool> start_stream(std::vector<api::HeaderField> headers) override {
     assert(progress_ == Progress::unanswered);
     progress_ = Progress::streaming;
     status_ = 200;
     const bool chunked = head_.version_minor > 0;
     if (!chunked) closing_ = true;  // HTTP/1.0: the end of the connection is the end of the body
     api::Response response;
+    response.headers = std::move(headers);
     std::string text = head_text(response);
     text +=
         "Content-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n";

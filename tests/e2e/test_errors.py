@@ -33,11 +33,14 @@ def post(server, body, **kwargs):
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ({"top_logprobs": 3}, "top_logprobs"),
     ({"stream": "yes"}, "stream"),
-    ({"n": 2}, "n"),
+    ({"n": 0}, "n"),
     ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
     ({"response_format": {"type": "json_object"}}, "response_format"),
-    ({"logit_bias": {"5": 1}}, "logit_bias"),
-    ({"presence_penalty": 1}, "presence_penalty"),
+    ({"logit_bias": {"5": 101}}, "logit_bias.5"),
+    ({"logit_bias": {"4000000": 1}}, "logit_bias"),
+    ({"presence_penalty": 3}, "presence_penalty"),
+    ({"min_tokens": 3}, "min_tokens"),
+    ({"guided_json": {}}, "guided_json"),
 ])
 def test_a_bad_field_is_named(server, change, param):
     answer = post(server, {"model": "tgi", "messages": [USER], "max_tokens": 2} | change)

@@ -32,9 +32,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   require(!request->temperature || (*request->temperature >= 0 && *request->temperature <= 2));
   require(!request->top_p || (*request->top_p > 0 && *request->top_p <= 1));
   require(!request->max_tokens || *request->max_tokens >= 1);
-  require(request->top_logprobs >= 0 && request->top_logprobs <= 20);
+  require(request->top_logprobs.value_or(0) >= 0 && request->top_logprobs.value_or(0) <= 20);
   for (const auto& message : request->messages) {
-    require(message["role"].is_string() && message["content"].is_string());
+    require(message["role"].is_string() && message.contains("content"));
   }
   return 0;
 }

@@ -97,20 +97,29 @@ TEST_CASE("what is wrong is refused with the field's name") {
       Refused{R"("stream": "yes")", "stream", "boolean"},
       Refused{R"("stream_options": {"include_usage": 1})", "stream_options.include_usage",
               "boolean"},
-      Refused{R"("model": 5)", "model", "string"},
-      Refused{R"("n": 2)", "n", "not supported yet; leave it out or set it to 1"},
+      Refused{R"("model": 5)", "model", "string"}, Refused{R"("n": 129)", "n", "between 1 and 128"},
       Refused{R"("n": 0)", "n", "between 1"},
-      Refused{R"("tools": [{}])", "tools", "not supported yet"},
-      Refused{R"("tool_choice": "required")", "tool_choice", "not supported yet"},
-      Refused{R"("functions": [{}])", "functions", "not supported yet"},
-      Refused{R"("response_format": {"type": "json_object"})", "response_format", "not supported"},
-      Refused{R"("logit_bias": {"1": 5})", "logit_bias", "not supported yet"},
+      Refused{R"("tools": [{}])", "tools[0].type", "required"},
+      Refused{R"("tool_choice": "required")", "tool_choice", "there are no tools"},
+      Refused{R"("tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "g")",
+              "tool_choice", "\"g\", which is not among the tools"},
+      Refused{R"("guided_json": {})", "guided_json", "not built yet"},
+      Refused{R"("min_tokens": 5, "max_tokens": 4)", "min_tokens", "above max_tokens"},
+      Refused{R"("repetition_penalty": 0)", "repetition_penalty", "above 0"},
+      Refused{R"("stop_token_ids": [1, -1])", "stop_token_ids[1]", "between 0"},
+      Refused{R"("continue_final_message": true)", "continue_final_message", "assistant"},
+      Refused{R"("chat_template": "x")", "chat_template", "not supported"},
+      Refused{R"("functions": [{}])", "functions", "use tools"},
+      Refused{R"("response_format": {"type": "xml"})", "response_format.type", "json_schema"},
+      Refused{R"("response_format": {"type": "json_schema"})", "response_format.json_schema",
+              "required"},
+      Refused{R"("logit_bias": {"1": 500})", "logit_bias.1", "between -100 and 100"},
+      Refused{R"("logit_bias": {"01": 5})", "logit_bias", "no token id"},
       Refused{R"("logit_bias": [1])", "logit_bias", "must be an object"},
-      Refused{R"("presence_penalty": 0.5)", "presence_penalty", "not supported yet"},
       Refused{R"("presence_penalty": 3)", "presence_penalty", "between -2 and 2"},
-      Refused{R"("modalities": ["text", "audio"])", "modalities", "not supported yet"},
-      Refused{R"("audio": {})", "audio", "not supported yet"},
-      Refused{R"("prediction": {})", "prediction", "not supported yet"});
+      Refused{R"("modalities": ["text", "audio"])", "modalities", "answers in text"},
+      Refused{R"("audio": {})", "audio", "not supported"},
+      Refused{R"("prediction": {})", "prediction", "not built"});
   INFO(refused.fields);
   const auto request = with(refused.fields);
   REQUIRE_FALSE(request);
@@ -126,31 +135,41 @@ TEST_CASE("messages come in every form that OpenAI's clients send") {
   const auto parts = message(
       R"({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]})");
   REQUIRE(parts);
-  CHECK(parts->messages[1]["content"] == "ab");
+  CHECK(parts->messages[1]["content"][1]["text"] == "b");
   const auto developer = message(R"({"role": "developer", "content": "d", "name": "n"})");
   REQUIRE(developer);
-  CHECK(developer->messages[1].dump() == R"({"role":"system","content":"d","name":"n"})");
+  const auto calls = message(
+      R"({"role": "assistant", "tool_calls": [{"id": "c", "type": "function",
+          "function": {"name": "f", "arguments": "{}"}}], "audio": null})");
+  REQUIRE(calls);
+  CHECK(calls->messages[1]["content"].is_null());
+  CHECK_FALSE(calls->messages[1].contains("audio"));
+  CHECK(calls->messages[1]["tool_calls"][0]["function"]["name"] == "f");
+  CHECK(developer->messages[1].dump() == R"({"role":"developer","content":"d","name":"n"})");
 }
 
 TEST_CASE("a message that is wrong is refused with its place") {
   const Refused refused = GENERATE(
       Refused{R"("text")", "messages[1]", "must be an object, it is a string"},
-      Refused{R"({"content": "x"})", "messages[1].role", "must be system, developer"},
+      Refused{R"({"content": "x"})", "messages[1].role", "is required"},
       Refused{R"({"role": "king", "content": "x"})", "messages[1].role",
               "must be system, developer"},
-      Refused{R"({"role": 1, "content": "x"})", "messages[1].role", "must be system, developer"},
+      Refused{R"({"role": 1, "content": "x"})", "messages[1].role", "must be a string"},
       Refused{R"({"role": "user"})", "messages[1].content", "is required"},
       Refused{R"({"role": "user", "content": null})", "messages[1].content", "is required"},
       Refused{R"({"role": "user", "content": 5})", "messages[1].content", "it is an integer"},
       Refused{R"({"role": "user", "content": ["x"]})", "messages[1].content[0]", "object"},
       Refused{R"({"role": "user", "content": [{"text": "x"}]})", "messages[1].content[0].type",
-              "string"},
+              "is required"},
       Refused{R"({"role": "user", "content": [{"type": "text"}]})", "messages[1].content[0].text",
               "string"},
       Refused{R"({"role": "user", "content": [{"type": "image_url", "image_url": {}}]})",
-              "messages[1].content[0].type", "'image_url' are not supported yet"},
+              "messages[1].content[0].type", "is 'image_url'"},
       Refused{R"({"role": "assistant", "content": null, "tool_calls": [{"id": "x"}]})",
-              "messages[1].tool_calls", "not supported yet"},
+              "messages[1].tool_calls[0].function", "is required"},
+      Refused{R"({"role": "user", "content": "x", "tool_calls": [{"function": {"name": "f",
+                 "arguments": ""}}]})",
+              "messages[1].tool_calls", "not the assistant's"},
       Refused{R"({"role": "user", "content": "x", "name": 1})", "messages[1].name", "string"});
   INFO(refused.fields);
   const auto request = message(refused.fields);

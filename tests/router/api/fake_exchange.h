@@ -22,7 +22,8 @@ class FakeExchange final : public api::Exchange {
     ++answers;
     co_return;
   }
-  api::Task<bool> start_stream() override {
+  api::Task<bool> start_stream(std::vector<api::HeaderField> headers) override {
+    response.headers = std::move(headers);
     ++answers;
     streamed = true;
     co_return true;

@@ -96,7 +96,15 @@ class FakeEngine final : public engine::Engine {
     last_ = {.prompt = request.prompt,
              .sampling = request.sampling,
              .max_tokens = request.max_tokens,
+             .prompt_logprobs = request.prompt_logprobs,
              .listener = nullptr};
+    if (request.prompt_logprobs) {
+      std::vector<shards::SampledToken> tokens;
+      for (size_t i = 1; i < request.prompt.size(); ++i) {
+        tokens.push_back({.id = request.prompt[i], .logprob = -1.0f, .top = {}});
+      }
+      request.listener->prompt(tokens);
+    }
     running_.emplace(++last_id_, Sequence{std::move(request.listener), request.max_tokens, 0});
     changed_.notify_all();
     return {engine::Admission::accepted, last_id_};
@@ -131,6 +139,10 @@ class FakeEngine final : public engine::Engine {
   engine::GenerationRequest last() {
     std::lock_guard lock(mutex_);
     return last_;
+  }
+  int64_t submitted() {
+    std::lock_guard lock(mutex_);
+    return static_cast<int64_t>(last_id_);
   }
   // Waits until nothing runs; true if the last to end was cancelled.
   bool wait_idle() {

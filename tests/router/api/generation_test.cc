@@ -26,7 +26,7 @@ struct Setup {
         generation({.tokenizer = &tokenizer,
                     .end_ids = &ends,
                     .stop = std::move(stop),
-                    .logprobs = true,
+                    .keep_tokens = true,
                     .stream = stream,
                     .unwritten_max = unwritten_max},
                    inbox) {

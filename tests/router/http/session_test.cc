@@ -227,7 +227,8 @@ TEST_CASE("a fault in one request answers 500 without internals and leaves the r
 }
 
 api::Task<> streams_then_throws(api::Exchange& exchange) {
-  co_await exchange.start_stream();
+  std::vector<api::HeaderField> headers;
+  co_await exchange.start_stream(std::move(headers));
   co_await exchange.write("data: 1\n\n");
   throw std::runtime_error("broken");
 }
@@ -243,7 +244,8 @@ TEST_CASE("a fault in mid-stream ends it without the last chunk") {
 }
 
 api::Task<> streams(api::Exchange& exchange) {
-  co_await exchange.start_stream();
+  std::vector<api::HeaderField> headers;
+  co_await exchange.start_stream(std::move(headers));
   co_await exchange.write("a");
   co_await exchange.write("");
   co_await exchange.write("b");

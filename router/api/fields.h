@@ -1,0 +1,103 @@
+// The properties of a request's body together with what is done with each: tables of Field. A
+// reader is called with values that have the property's shape.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "router/api/shape.h"
+
+namespace chorus::api {
+
+template <class Request>
+struct Field {
+  Property property;
+  Failure (*read)(Request&, const Json&, const Path&) = nullptr;  // of the used ones
+};
+
+template <class Request>
+const Field<Request>* find_field(std::span<const Field<Request>> fields, std::string_view name) {
+  for (const Field<Request>& field : fields) {
+    if (field.property.name == name) return &field;
+  }
+  return nullptr;
+}
+
+template <class Request>
+Failure read_field(const Field<Request>& field, Request& request, const Json& value,
+                   const Path& path) {
+  if (Failure failure = check(field.property, value, path)) return failure;
+  if (field.property.use != Use::used || field.read == nullptr) return {};
+  return field.read(request, value, path);
+}
+
+template <class Request>
+Failure find_missing(std::span<const Field<Request>> fields, const Json& object, const Path& path) {
+  for (const Field<Request>& field : fields) {
+    if (!field.property.required || find(object, field.property.name) != nullptr) continue;
+    return invalid(Path{.parent = &path, .key = field.property.name}, "is required");
+  }
+  return {};
+}
+
+// Reads the object's keys by the request's own table and by the one that it shares with others
+// (whose request type is a base class). What is not in either is ignored.
+template <class Request, class Shared>
+Failure read_fields(const Json& object, Request& request, std::span<const Field<Request>> own,
+                    std::span<const Field<Shared>> shared, const Path& path = {}) {
+  for (const auto& [key, value] : object.items()) {
+    if (value.is_null()) continue;
+    const Path at{.parent = &path, .key = key};
+    Failure failure;
+    if (const Field<Request>* field = find_field(own, key)) {
+      failure = read_field(*field, request, value, at);
+    } else if (const Field<Shared>* other = find_field(shared, key)) {
+      failure = read_field<Shared>(*other, request, value, at);
+    }
+    if (failure) return failure;
+  }
+  if (Failure failure = find_missing(own, object, path)) return failure;
+  return find_missing(shared, object, path);
+}
+
+template <class Request>
+Failure read_fields(const Json& object, Request& request, std::span<const Field<Request>> own,
+                    const Path& path = {}) {
+  return read_fields<Request, Request>(object, request, own, {}, path);
+}
+
+// The body as an object, or what it is instead.
+tl::expected<Json, Error> parse_body(std::string_view body);
+
+// ---- readers that store ----
+
+template <class Value>
+void assign(Value& target, const Json& value) {
+  target = value.get<Value>();
+}
+template <class Value>
+void assign(std::optional<Value>& target, const Json& value) {
+  target = value.get<Value>();
+}
+inline void assign(Json& target, const Json& value) {
+  target = value;
+}
+
+template <class Member>
+struct MemberClass;
+template <class Value, class Class>
+struct MemberClass<Value Class::*> {
+  using type = Class;
+};
+
+template <auto Member>
+Failure store(typename MemberClass<decltype(Member)>::type& request, const Json& value,
+              const Path&) {
+  assign(request.*Member, value);
+  return {};
+}
+
+}  // namespace chorus::api
