@@ -9,6 +9,7 @@
 #include "router/api/completions.h"
 #include "router/api/generate.h"
 #include "router/api/inspect.h"
+#include "router/api/native_tokens.h"
 #include "router/api/openapi.h"
 #include "router/api/schemas.h"
 
@@ -86,6 +87,22 @@ constexpr std::array kRoutes = {
            .body = schemas::generate_request,
            .answer = schemas::generate_list,
            .streams = true,
+           .generates = true,
+           .native = true}},
+    Route{"POST",
+          "/tokenize",
+          tokenize,
+          {.summary = "TGI: a text's tokens and where they stand in it",
+           .body = schemas::generate_request,
+           .answer = schemas::token_list,
+           .generates = true,
+           .native = true}},
+    Route{"POST",
+          "/chat_tokenize",
+          chat_tokenize,
+          {.summary = "TGI: a conversation's tokens and its rendered text",
+           .body = schemas::chat_request,
+           .answer = schemas::chat_tokens,
            .generates = true,
            .native = true}},
     Route{"POST",

@@ -345,6 +345,19 @@ TEST_CASE("a chat request is rendered without being answered") {
   CHECK(setup.engine.submitted() == 0);
 }
 
+TEST_CASE("TGI's tokenize tells where each token stands") {
+  Setup setup;
+  setup.serve();
+  const auto tokens = setup.post("/tokenize", {{"inputs", "ab"}});
+  CHECK(tokens.response.body ==
+        R"([{"id":197,"text":"a","start":0,"stop":1},{"id":198,"text":"b","start":1,"stop":2}])");
+  const json chat =
+      setup.post("/chat_tokenize", {{"messages", {{{"role", "user"}, {"content", "Hi"}}}}}).json();
+  CHECK(chat["templated_text"] == "[user]Hi[assistant]");
+  CHECK(chat["tokenize_response"].size() == 19);
+  CHECK(setup.post("/tokenize", {{"inputs", 5}}).response.status == 422);
+}
+
 TEST_CASE("text becomes ids and ids become text") {
   Setup setup;
   setup.serve();
