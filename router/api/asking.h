@@ -36,8 +36,4 @@ std::vector<Ask> make_asks(const GenerationFields& fields, const AskSettings& se
                            const std::vector<int32_t>& prompt, int64_t count,
                            std::optional<int64_t> default_max_tokens, const Service& service);
 
-// Bodies up to this size are rendered and tokenised where they were read: that takes less than the
-// hop to the pool and back would hold up others.
-inline constexpr size_t kPromptBytesInline = 8 * 1024;
-
 }  // namespace chorus::api

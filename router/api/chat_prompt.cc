@@ -2,16 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <utility>
 
-#include "router/api/asking.h"
+#include "router/api/answering.h"
+#include "router/api/prompt_jobs.h"
 
 namespace chorus::api {
 namespace {
-
-namespace asio = boost::asio;
 
 Error refused_by_template(const text::TemplateError& error) {
   std::string message = "the model's chat template refuses the messages: " + error.message;
@@ -32,12 +29,6 @@ ChatPromptResult make_prompt(const Serving& serving, const text::ChatInput& inpu
   return prompt;
 }
 
-// Runs on the pool.
-Task<ChatPromptResult> make_prompt_there(const Serving* serving, text::ChatInput input,
-                                         bool add_special) {
-  co_return make_prompt(*serving, input, add_special);
-}
-
 }  // namespace
 
 Task<ChatPromptResult> make_chat_prompt(Service& service, ChatRequest& request, size_t body_bytes) {
@@ -55,13 +46,10 @@ Task<ChatPromptResult> make_chat_prompt(Service& service, ChatRequest& request, 
                         .kwargs = std::move(request.template_kwargs),
                         .now = seconds_now()};
   if (request.continue_final_message) input.add_generation_prompt = false;
-  if (body_bytes <= kPromptBytesInline) {
-    co_return make_prompt(serving, input, request.add_special_tokens);
-  }
-  auto task = make_prompt_there(&serving, std::move(input), request.add_special_tokens);
-  auto result = co_await asio::co_spawn(service.prompt_pool().get_executor(), std::move(task),
-                                        asio::use_awaitable);
-  co_return result;
+  auto job = [&serving, input = std::move(input), add_special = request.add_special_tokens] {
+    return make_prompt(serving, input, add_special);
+  };
+  co_return co_await run_prompt_job(service, body_bytes, std::move(job));
 }
 
 }  // namespace chorus::api

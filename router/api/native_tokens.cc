@@ -1,40 +1,29 @@
-// Each token with the bytes of the text that it came from. Long texts are tokenised on the pool
-// like those of generations.
+// Each token with the bytes of the text that it came from.
 #include "router/api/native_tokens.h"
 
 #include <fmt/format.h>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <utility>
 
-#include "router/api/asking.h"
 #include "router/api/chat_prompt.h"
 #include "router/api/generate_request.h"
 #include "router/api/generate_wording.h"
 #include "router/api/inspect.h"
+#include "router/api/prompt_jobs.h"
 
 namespace chorus::api {
 namespace {
 
-namespace asio = boost::asio;
-
 using Encoding = text::Encoding;
-Task<Encoding> encode_there(const text::Tokenizer* tokenizer, text::Prompt prompt,
-                            bool add_special) {
-  co_return tokenizer->encode_with_offsets(prompt, add_special);
-}
 
 // With offsets, which generations do without.
 Task<Encoding> encode(Service& service, text::Prompt prompt, bool add_special) {
   const text::Tokenizer& tokenizer = *service.serving()->tokenizer;
-  if (prompt.text.size() <= kPromptBytesInline) {
-    co_return tokenizer.encode_with_offsets(prompt, add_special);
-  }
-  auto task = encode_there(&tokenizer, std::move(prompt), add_special);
-  auto encoding = co_await asio::co_spawn(service.prompt_pool().get_executor(), std::move(task),
-                                          asio::use_awaitable);
-  co_return encoding;
+  const size_t bytes = prompt.text.size();
+  auto job = [&tokenizer, prompt = std::move(prompt), add_special] {
+    return tokenizer.encode_with_offsets(prompt, add_special);
+  };
+  return run_prompt_job(service, bytes, std::move(job));
 }
 
 // TGI's list: each token with the bytes of the text that it came from.
