@@ -180,6 +180,16 @@ void assign_variable(const Option& option) {
   }
 }
 
+bool assign_preset(const Option& option, std::span<Preset> presets) {
+  for (Preset& preset : presets) {
+    if (preset.option != option.name) continue;
+    assign(option, preset.source, {preset.value});
+    preset.counted = true;
+    return true;
+  }
+  return false;
+}
+
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), size_t{0});
@@ -312,8 +322,9 @@ std::string help_row(const Option& option) {
 }
 
 std::string help_page(const Program& program, std::span<const Option> options) {
-  std::string page = fmt::format("{} {}\n{}\n\nUsage: {} [flags]\n\n", program.name,
-                                 program.version, program.summary, program.name);
+  std::string page =
+      fmt::format("{} {}\n{}\n\nUsage: {} {}\n\n", program.name, program.version, program.summary,
+                  program.name, program.usage.empty() ? "[flags]" : program.usage);
   for (const Option& option : options) {
     if (!option.hidden) page += help_row(option);
   }
@@ -355,7 +366,7 @@ std::string options_markdown(std::span<const Option> options) {
 }
 
 bool parse_options(const Program& program, std::span<const Option> options, int argc,
-                   const char* const* argv) {
+                   const char* const* argv, std::span<Preset> presets) {
   CLI::App app{std::string(program.summary), std::string(program.name)};
   app.set_help_flag();
   app.allow_extras();
@@ -388,7 +399,7 @@ bool parse_options(const Program& program, std::span<const Option> options, int 
   for (size_t i = 0; i < options.size(); ++i) {
     if (parsed[i]->count() > 0) {
       assign_flag(options[i], *parsed[i]);
-    } else {
+    } else if (!assign_preset(options[i], presets)) {
       assign_variable(options[i]);
     }
   }

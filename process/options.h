@@ -1,6 +1,6 @@
 // One options table per process: command line, environment, --help and the docs' table all come
-// from its rows. Precedence: command line, then environment, then the default (the value that the
-// target holds when the table is made).
+// from its rows. Precedence: command line, then presets, then environment, then the default (the
+// value that the target holds when the table is made).
 #pragma once
 
 #include <cstdint>
@@ -31,12 +31,21 @@ struct Option {
   bool (*env_counts)(std::string_view) = nullptr;
 };
 
+// A value that counts where the command line has none: before the variable and the default.
+struct Preset {
+  std::string_view option;  // its name in the table
+  std::string value;
+  std::string source;    // for messages: "environment variable AIP_HTTP_PORT"
+  bool counted = false;  // set by parse_options
+};
+
 struct Program {
   std::string_view name;     // "chorus-launcher"
   std::string_view summary;  // one sentence
   std::string_view version;
   std::string_view markdown_head = {};  // before and behind the table of --options-markdown
   std::string_view markdown_tail = {};
+  std::string_view usage = {};  // behind the name in --help; empty: "[flags]"
 };
 
 // Fills the targets. Prints and returns false for --help, --version and --options-markdown (then
@@ -45,7 +54,7 @@ struct Program {
 // bool takes `--flag` and `--flag true|false`; a list takes its flag repeatedly, or commas in the
 // variable.
 bool parse_options(const Program& program, std::span<const Option> options, int argc,
-                   const char* const* argv);
+                   const char* const* argv, std::span<Preset> presets = {});
 
 // The variable an option is read from; empty where there is none.
 std::string variable_of(const Option& option);

@@ -43,6 +43,8 @@ using process::StartError;
 struct Options {
   std::string model_id, compute_type = "cpu", chat_template_file, hostname = "0.0.0.0",
                         log_level = "info";
+  std::optional<std::string> served_model_name;
+  std::string model_sha, aip_predict_route, aip_health_route;
   int64_t port = 3000, http_threads = 2;
   int64_t channel_fd = -1, status_fd = -1, parent_pid = 0;
   int64_t max_concurrent_requests = 128, max_stop_sequences = 4, max_best_of = 2,
@@ -50,7 +52,7 @@ struct Options {
   int64_t payload_limit = 2'000'000;
   int64_t graceful_termination_timeout = 90;
   std::optional<int64_t> max_input_tokens, max_total_tokens, max_batch_prefill_tokens;
-  bool json_output = false, metrics_need_key = false;
+  bool json_output = false, messages_api_enabled = false, metrics_need_key = false;
   std::optional<int64_t> api_key_fd, max_connections;
   std::optional<std::string> api_key_file, tls_cert, tls_key;
   std::vector<std::string> cors_allow_origin, allowed_host;
@@ -65,6 +67,26 @@ bool parse(Options& o, int argc, char** argv) {
        .target = &o.chat_template_file,
        .help = "chat template in place of the model's",
        .env = "CHORUS_CHAT_TEMPLATE_FILE"},
+      {.name = "served-model-name",
+       .target = &o.served_model_name,
+       .help = "what clients call the model; unset: the folder's or file's name",
+       .env = "-"},
+      {.name = "model-sha",
+       .target = &o.model_sha,
+       .help = "the model's commit, for /info",
+       .env = "-"},
+      {.name = "messages-api-enabled",
+       .target = &o.messages_api_enabled,
+       .help = "/invocations takes messages",
+       .env = "-"},
+      {.name = "aip-predict-route",
+       .target = &o.aip_predict_route,
+       .help = "Vertex AI's route for predictions",
+       .env = "-"},
+      {.name = "aip-health-route",
+       .target = &o.aip_health_route,
+       .help = "Vertex AI's route for health",
+       .env = "-"},
       {.name = "hostname", .target = &o.hostname, .help = "address to listen on", .env = "-"},
       {.name = "port",
        .target = &o.port,
@@ -265,8 +287,9 @@ http::ServerOptions server_options(const Options& o, api::Service& service, bool
 }
 
 api::ServiceOptions service_options(const Options& o, api::ApiKeys* keys) {
-  return {.model_id = served_name(o.model_id),
+  return {.model_id = o.served_model_name.value_or(served_name(o.model_id)),
           .version = CHORUS_VERSION,
+          .model_sha = o.model_sha,
           .compute_type = o.compute_type,
           .chat = {.generation = {.stop_sequences_max = o.max_stop_sequences}},
           .generate = {.generation = {.stop_sequences_max = o.max_stop_sequences},
@@ -276,7 +299,10 @@ api::ServiceOptions service_options(const Options& o, api::ApiKeys* keys) {
           .total_tokens_max = o.max_total_tokens,
           .concurrent_requests_max = o.max_concurrent_requests,
           .keys = keys,
-          .metrics_need_key = o.metrics_need_key};
+          .metrics_need_key = o.metrics_need_key,
+          .messages_api = o.messages_api_enabled,
+          .predict_route = o.aip_predict_route,
+          .health_route = o.aip_health_route};
 }
 
 void run(const Options& o, const process::StatusPipe& status) {
