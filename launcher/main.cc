@@ -8,12 +8,14 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <filesystem>
 #include <optional>
 #include <string>
 
 #include "launcher/devices/cores.h"
+#include "launcher/hub/interruption.h"
 #include "launcher/hub/local_model.h"
 #include "launcher/options/launcher_options.h"
 #include "launcher/processes/command_lines.h"
@@ -37,6 +39,7 @@ void start_log(const launcher::LauncherOptions& options) {
                       .json = options.json_output,
                       .level = process::parse_log_level(options.log_level)});
   for (const auto& line : options.warnings) process::log_warn("{}", line);
+  for (const auto& line : options.notes) process::log_info("{}", line);
   for (const auto& line : options.remarks) process::log_debug("{}", line);
 }
 
@@ -50,9 +53,29 @@ int threads_per_shard(const launcher::LauncherOptions& options) {
   return std::max(cores / shards, 1);
 }
 
-int serve(const launcher::LauncherOptions& options) {
+// The children are told where the model is and what to call it.
+void find_model(launcher::LauncherOptions& options) {
+  launcher::FoundModel found = launcher::find_model({.model_id = options.model_id,
+                                                     .revision = options.revision,
+                                                     .cache = options.huggingface_hub_cache,
+                                                     .served_name = options.served_model_name});
+  options.model_id = std::move(found.path);
+  options.served_model_name = std::move(found.served_name);
+  if (!found.commit.empty()) options.model_sha = std::move(found.commit);
+  launcher::check_model(options.model_id);
+}
+
+int download_weights(launcher::LauncherOptions options) {
+  find_model(options);
+  std::puts(options.model_id.c_str());
+  return 0;
+}
+
+int serve(launcher::LauncherOptions options) {
+  find_model(options);
+  // The children have no use for the hub's token, and inherit what is in the environment.
+  for (const char* name : {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_API_TOKEN"}) unsetenv(name);
   const auto start = std::chrono::steady_clock::now();
-  const std::string model = launcher::check_model(options.model_id);
   const auto programs = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   const int threads = threads_per_shard(options);
   return launcher::supervise(
@@ -71,8 +94,8 @@ int serve(const launcher::LauncherOptions& options) {
            [&](const std::string& address) {
              const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
              std::puts(fmt::format("Chorus serves {} on {}://{} ({} shard{}, ready in {:.1f} s)",
-                                   model, options.tls_cert ? "https" : "http", address,
-                                   options.num_shard, options.num_shard == 1 ? "" : "s",
+                                   *options.served_model_name, options.tls_cert ? "https" : "http",
+                                   address, options.num_shard, options.num_shard == 1 ? "" : "s",
                                    took.count())
                            .c_str());
              std::fflush(stdout);
@@ -102,7 +125,13 @@ int main(int argc, char** argv) {
   if (!options) return 0;
   try {
     start_log(*options);
-    return serve(*options);
+    return options->verb == launcher::Verb::serve ? serve(*options) : download_weights(*options);
+  } catch (const launcher::Interrupted& interrupted) {
+    process::log_info(
+        "{}: ending; what is fetched of the model is kept, and the next start goes on",
+        strsignal(interrupted.signal));
+    // Asked to end, a server has done as asked; a download has not done what it was started for.
+    return options->verb == launcher::Verb::serve ? 0 : 128 + interrupted.signal;
   } catch (const process::StartError& error) {
     return fail(error.code(), error.what());
   } catch (const std::exception& error) {

@@ -5,7 +5,8 @@ set -euo pipefail
 
 build="g++ make cmake ninja-build ccache pkg-config git ca-certificates curl unzip python3 python3-venv
   libboost1.81-dev libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler
-  nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libexpected-dev prometheus-cpp-dev libonig-dev libssl-dev catch2"
+  nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libexpected-dev prometheus-cpp-dev libonig-dev libssl-dev
+  libcurl4-openssl-dev catch2"
 test="clang-format-14 openssl"
 test_all="clang-19 libclang-rt-19-dev"
 

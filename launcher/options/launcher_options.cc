@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "launcher/options/cloud.h"
 #include "launcher/options/tgi_flags.h"
 #include "process/exit_codes.h"
 #include "process/options.h"
@@ -26,6 +27,13 @@ using process::StartError;
 
 constexpr double kTokensMax = 1 << 30;
 constexpr std::array<std::string_view, 4> kLogLevels = {"debug", "info", "warn", "error"};
+
+constexpr std::string_view kUsage =
+    "--model-id MODEL [flags]\n"
+    "       chorus-launcher download-weights MODEL [--revision REVISION]\n"
+    "           fetches a model from the hub into the cache, and serves nothing\n"
+    "       chorus-launcher serve [flags]\n"
+    "           as SageMaker starts containers: its port, limits and variables count";
 
 constexpr std::string_view kPageHead =
     "# Flags of chorus-launcher\n\n"
@@ -43,6 +51,28 @@ bool is_log_level(std::string_view text) {
   return std::find(kLogLevels.begin(), kLogLevels.end(), text) != kLogLevels.end();
 }
 
+// A command line without its verb.
+struct Words {
+  Verb verb = Verb::serve;
+  bool sagemaker = false;  // the verb was `serve`, as SageMaker has it
+  std::vector<const char*> rest;
+};
+
+Words take_verb(std::vector<const char*> words) {
+  const auto first_is = [&](std::string_view word) { return !words.empty() && words[0] == word; };
+  Words taken;
+  if (first_is("download-weights")) {
+    taken.verb = Verb::download_weights;
+    words.erase(words.begin());
+    if (!words.empty() && words[0][0] != '-') words.insert(words.begin(), "--model-id");
+  } else if (first_is("serve")) {
+    taken.sagemaker = true;
+    words.erase(words.begin());
+  }
+  taken.rest = std::move(words);
+  return taken;
+}
+
 // What parse_options fills in beside the options themselves.
 struct Parsed {
   LauncherOptions options;
@@ -56,11 +86,24 @@ std::vector<Option> model_rows(Parsed& parsed) {
   return {
       {.name = "model-id",
        .target = &o.model_id,
-       .help = "The model: a folder of Hugging Face files, or a .gguf file."},
+       .help = "The model: a folder of Hugging Face files, a .gguf file, or a name on the Hugging "
+               "Face hub, 'org/name' or for one of its GGUF files 'org/name:Q4_K_M'."},
+      {.name = "revision",
+       .target = &o.revision,
+       .help = "Branch, tag or commit of a model on the hub, unset: main."},
+      {.name = "huggingface-hub-cache",
+       .target = &o.huggingface_hub_cache,
+       .help = "Folder that models from the hub are kept in, unset: HUGGINGFACE_HUB_CACHE, then "
+               "hub/ in HF_HOME, then ~/.cache/huggingface/hub.",
+       .env = "HF_HUB_CACHE"},
+      {.name = "served-model-name",
+       .target = &o.served_model_name,
+       .help = "What clients call the model, unset: --model-id, of a path its last name."},
       {.name = "chat-template-file",
        .target = &o.chat_template_file,
        .help = "Chat template (Jinja, or .json with a chat_template) in place of the model's.",
-       .env = "CHORUS_CHAT_TEMPLATE_FILE"},
+       .env = "CHORUS_CHAT_TEMPLATE_FILE",
+       .aliases = {"tokenizer-config-path"}},
       {.name = "num-shard",
        .target = &parsed.num_shard,
        .help = "Processes the model is split over, unset: 1.",
@@ -108,6 +151,16 @@ std::vector<Option> limit_rows(Parsed& parsed) {
        .help = "Stop strings a request may have.",
        .min = 0,
        .max = 1024},
+      {.name = "max-best-of",
+       .target = &o.max_best_of,
+       .help = "Answers that a best_of of TGI's routes may ask for.",
+       .min = 1,
+       .max = 128},
+      {.name = "max-top-n-tokens",
+       .target = &o.max_top_n_tokens,
+       .help = "Alternatives that a top_n_tokens of TGI's routes may ask for.",
+       .min = 0,
+       .max = 20},
       {.name = "max-input-tokens",
        .target = &o.max_input_tokens,
        .help = "Longest prompt, tokens; unset: one less than the total.",
@@ -150,6 +203,15 @@ std::vector<Option> serving_rows(Parsed& parsed) {
        .short_name = 'p',
        .min = 0,
        .max = 65535},
+      {.name = "messages-api-enabled",
+       .target = &o.messages_api_enabled,
+       .help = "POST /invocations takes messages (true) or TGI's generate body (false)."},
+      {.name = "aip-predict-route",
+       .target = &o.aip_predict_route,
+       .help = "Route that Vertex AI sends predictions to; Vertex sets the variable."},
+      {.name = "aip-health-route",
+       .target = &o.aip_health_route,
+       .help = "Route that Vertex AI asks for health; Vertex sets the variable."},
       {.name = "graceful-termination-timeout",
        .target = &o.graceful_termination_timeout,
        .help = "How long running requests may take to end after SIGTERM, seconds.",
@@ -266,10 +328,29 @@ void wipe_variable(const char* name) {
   unsetenv(name);
 }
 
-void check_together(const LauncherOptions& o) {
-  if (o.model_id.empty()) {
-    refuse("--model-id is missing: a folder of Hugging Face files, or a .gguf file");
+// Where a model should have come from, if not from a flag.
+[[noreturn]] void refuse_without_model(bool sagemaker) {
+  const std::string bucket = explain_storage_uri(real_surroundings());
+  if (!bucket.empty()) refuse(bucket);
+  refuse(
+      std::string("--model-id is missing: a folder of Hugging Face files, a .gguf file, or a name "
+                  "on the Hugging Face hub") +
+      (sagemaker ? "; HF_MODEL_ID is not set, and /opt/ml/model holds neither config.json nor one "
+                   ".gguf file"
+                 : ""));
+}
+
+// What was taken from the environment, for the log.
+void note_presets(const std::vector<process::Preset>& presets, LauncherOptions& o) {
+  for (const process::Preset& preset : presets) {
+    if (!preset.counted) continue;
+    o.notes.push_back(fmt::format("--{} {}: from {}", preset.option, preset.value, preset.source));
   }
+  const std::string bucket = explain_storage_uri(real_surroundings());
+  if (!bucket.empty()) o.warnings.push_back(bucket);
+}
+
+void check_together(const LauncherOptions& o) {
   if (!is_ip_address(o.hostname)) {
     refuse(fmt::format("--hostname: '{}' is not an IP address", o.hostname));
   }
@@ -301,11 +382,21 @@ std::optional<LauncherOptions> read_options(int argc, const char* const* argv,
       .summary = "Serves a language model over HTTP: starts the shards and the router.",
       .version = version,
       .markdown_head = kPageHead,
-      .markdown_tail = tail};
-  if (!process::parse_options(program, table, argc, argv)) return std::nullopt;
+      .markdown_tail = tail,
+      .usage = kUsage};
+  Words words = take_verb({argv + 1, argv + argc});
+  words.rest.insert(words.rest.begin(), argv[0]);
+  std::vector<process::Preset> presets = cloud_presets(words.sagemaker, real_surroundings());
+  if (!process::parse_options(program, table, static_cast<int>(words.rest.size()),
+                              words.rest.data(), presets)) {
+    return std::nullopt;
+  }
   LauncherOptions& o = parsed.options;
+  o.verb = words.verb;
   o.num_shard = shards_of(parsed);
   o.warnings = parsed.tgi.check();
+  if (o.model_id.empty()) refuse_without_model(words.sagemaker);
+  note_presets(presets, o);
   check_together(o);
   check_keys(o);
   check_origins(o);

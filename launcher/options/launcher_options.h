@@ -10,14 +10,25 @@
 
 namespace chorus::launcher {
 
+enum class Verb { serve, download_weights };
+
 struct LauncherOptions {
-  std::string model_id;
   std::string chat_template_file;  // empty: what the model brings
+  Verb verb = Verb::serve;
+  std::string model_id;  // a path, or a name on a hub
+  std::optional<std::string> revision;
+  std::optional<std::string> huggingface_hub_cache;
+  std::optional<std::string> served_model_name;
+  std::optional<std::string> model_sha;  // known once the model is found
+  bool messages_api_enabled = false;
+  std::optional<std::string> aip_predict_route, aip_health_route;
   int64_t num_shard = 1;
   std::string hostname = "0.0.0.0";
   int64_t port = 3000;
   int64_t max_concurrent_requests = 128;
   int64_t max_stop_sequences = 4;
+  int64_t max_best_of = 2;
+  int64_t max_top_n_tokens = 5;
   std::optional<int64_t> max_input_tokens;
   std::optional<int64_t> max_total_tokens;
   std::optional<int64_t> max_batch_prefill_tokens;
@@ -38,6 +49,7 @@ struct LauncherOptions {
   bool json_output = false;
   std::string log_level = "info";
   std::vector<std::string> warnings;  // to log once the log is started
+  std::vector<std::string> notes;     // the same, as lines of level info
   std::vector<std::string> remarks;   // the same, as debug lines
 };
 

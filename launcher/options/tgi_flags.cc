@@ -19,49 +19,119 @@ enum class Form { text, flag };
 
 struct Row {
   std::string_view name;
-  Treatment treatment = Treatment::refused;
+  Treatment treatment;
+  std::string_view reason;  // why it is not acted on, or what to do instead
   Form form = Form::text;
-  std::string_view env = {};  // as in process::Option
+  std::string_view env = {};        // as in process::Option
+  std::string_view cloud_env = {};  // another variable of that meaning
 };
 
 constexpr std::array kRows = {
-    Row{"cuda-graphs", Treatment::ignored},
-    Row{"cuda-memory-fraction"},
-    Row{"disable-custom-kernels", Treatment::ignored, Form::flag},
-    Row{"disable-grammar-support", Treatment::refused, Form::flag},
-    Row{"dtype"},
-    Row{"enable-prefill-logprobs", Treatment::refused, Form::flag},
-    Row{"env", Treatment::refused, Form::flag, "-"},  // ENV is everybody's name
-    Row{"huggingface-hub-cache", Treatment::ignored},
-    Row{"kv-cache-dtype"},
-    Row{"lora-adapters"},
-    Row{"master-addr", Treatment::ignored},
-    Row{"master-port", Treatment::ignored},
-    Row{"max-batch-total-tokens"},
-    Row{"max-best-of"},
-    Row{"max-client-batch-size"},
-    Row{"max-top-n-tokens"},
-    Row{"max-waiting-tokens", Treatment::ignored},
-    Row{"ngrok", Treatment::refused, Form::flag},
-    Row{"ngrok-authtoken"},
-    Row{"ngrok-edge"},
-    Row{"otlp-endpoint"},
-    Row{"otlp-service-name", Treatment::ignored},
-    Row{"prometheus-port", Treatment::ignored},
-    Row{"quantize"},
-    Row{"revision"},
-    Row{"rope-factor"},
-    Row{"rope-scaling"},
-    Row{"shard-uds-path", Treatment::ignored},
-    Row{"speculate"},
-    Row{"tokenizer-config-path"},
-    Row{"trust-remote-code", Treatment::ignored, Form::flag},
-    Row{"usage-stats", Treatment::ignored},
-    Row{"validation-workers", Treatment::ignored},
-    Row{"waiting-served-ratio", Treatment::ignored},
-    Row{"watermark-delta"},
-    Row{"watermark-gamma"},
-    Row{"weights-cache-override", Treatment::ignored},
+    Row{.name = "cuda-graphs",
+        .treatment = Treatment::ignored,
+        .reason = "graphs are made as batches need them"},
+    Row{.name = "cuda-memory-fraction",
+        .treatment = Treatment::refused,
+        .reason = "--kv-cache-tokens sets how much room the cache takes"},
+    Row{.name = "disable-custom-kernels",
+        .treatment = Treatment::ignored,
+        .reason = "there are no other kernels than Chorus' own",
+        .form = Form::flag},
+    Row{.name = "disable-grammar-support",
+        .treatment = Treatment::ignored,
+        .reason = "requests for constrained output are refused as it is",
+        .form = Form::flag},
+    Row{.name = "dtype",
+        .treatment = Treatment::refused,
+        .reason = "weights are served in the type that their files have"},
+    Row{.name = "enable-prefill-logprobs",
+        .treatment = Treatment::ignored,
+        .reason = "log-probabilities of prompts need no switch",
+        .form = Form::flag},
+    Row{.name = "env",
+        .treatment = Treatment::refused,
+        .reason = "--version says what runs",
+        .form = Form::flag,
+        .env = "-"},
+    Row{.name = "kv-cache-dtype",
+        .treatment = Treatment::refused,
+        .reason = "the KV cache has one type, f16"},
+    Row{.name = "lora-adapters",
+        .treatment = Treatment::refused,
+        .reason = "adapters are not applied yet"},
+    Row{.name = "master-addr",
+        .treatment = Treatment::ignored,
+        .reason = "processes talk through inherited channels"},
+    Row{.name = "master-port",
+        .treatment = Treatment::ignored,
+        .reason = "processes talk through inherited channels"},
+    Row{.name = "max-batch-total-tokens",
+        .treatment = Treatment::ignored,
+        .reason = "the KV cache is sized by the memory, or by --kv-cache-tokens"},
+    Row{.name = "max-client-batch-size",
+        .treatment = Treatment::refused,
+        .reason = "each prompt of a request counts towards --max-concurrent-requests"},
+    Row{.name = "max-waiting-tokens",
+        .treatment = Treatment::ignored,
+        .reason = "waiting requests join the batch at every step"},
+    Row{.name = "ngrok",
+        .treatment = Treatment::refused,
+        .reason = "tunnels are not built in",
+        .form = Form::flag},
+    Row{.name = "ngrok-authtoken",
+        .treatment = Treatment::refused,
+        .reason = "tunnels are not built in"},
+    Row{.name = "ngrok-edge",
+        .treatment = Treatment::refused,
+        .reason = "tunnels are not built in"},
+    Row{.name = "otlp-endpoint",
+        .treatment = Treatment::ignored,
+        .reason = "traces are not exported yet"},
+    Row{.name = "otlp-service-name",
+        .treatment = Treatment::ignored,
+        .reason = "traces are not exported yet"},
+    Row{.name = "prometheus-port",
+        .treatment = Treatment::ignored,
+        .reason = "/metrics is served on --port"},
+    Row{.name = "quantize",
+        .treatment = Treatment::refused,
+        .reason = "weights are served as their files have them; choose a model that is quantised",
+        .cloud_env = "HF_MODEL_QUANTIZE"},
+    Row{.name = "rope-factor",
+        .treatment = Treatment::refused,
+        .reason = "the model's own configuration counts"},
+    Row{.name = "rope-scaling",
+        .treatment = Treatment::refused,
+        .reason = "the model's own configuration counts"},
+    Row{.name = "shard-uds-path",
+        .treatment = Treatment::ignored,
+        .reason = "processes talk through inherited channels"},
+    Row{.name = "speculate",
+        .treatment = Treatment::ignored,
+        .reason = "there is no speculation yet; answers are the same without it"},
+    Row{.name = "trust-remote-code",
+        .treatment = Treatment::ignored,
+        .reason = "a model's own code is never run",
+        .form = Form::flag,
+        .cloud_env = "HF_MODEL_TRUST_REMOTE_CODE"},
+    Row{.name = "usage-stats",
+        .treatment = Treatment::ignored,
+        .reason = "nothing is reported to anybody"},
+    Row{.name = "validation-workers",
+        .treatment = Treatment::ignored,
+        .reason = "requests are checked where they arrive"},
+    Row{.name = "waiting-served-ratio",
+        .treatment = Treatment::ignored,
+        .reason = "waiting requests join the batch at every step"},
+    Row{.name = "watermark-delta",
+        .treatment = Treatment::ignored,
+        .reason = "requests for a watermark are refused"},
+    Row{.name = "watermark-gamma",
+        .treatment = Treatment::ignored,
+        .reason = "requests for a watermark are refused"},
+    Row{.name = "weights-cache-override",
+        .treatment = Treatment::refused,
+        .reason = "name the weights' folder by --model-id"},
 };
 
 process::Option option_of(const Row& row, process::Option::Target target) {
@@ -84,25 +154,26 @@ bool variable_set(const std::string& name) {
   return value != nullptr && *value != '\0';
 }
 
-[[noreturn]] void refuse(const std::string& what) {
-  throw process::StartError(process::ExitCode::usage,
-                            what + " is TGI's; Chorus does not have it yet");
-}
-
 void check_row(const Row& row, bool given, std::vector<std::string>& warnings) {
-  const std::string flag = fmt::format("--{}", row.name);
-  if (given && row.treatment != Treatment::ignored) refuse(flag);
-  if (given) warnings.push_back(flag + " is TGI's and has no effect in Chorus");
-  const std::string variable = variable_of(row);
-  if (given || !variable_set(variable)) return;
-  warnings.push_back("environment variable " + variable + " is TGI's and has no effect in Chorus");
+  if (given && row.treatment == Treatment::refused) {
+    throw process::StartError(
+        process::ExitCode::usage,
+        fmt::format("--{} is TGI's and not in Chorus: {}", row.name, row.reason));
+  }
+  const auto warn = [&](const std::string& what) {
+    warnings.push_back(
+        fmt::format("{} is TGI's and has no effect in Chorus: {}", what, row.reason));
+  };
+  if (given) return warn(fmt::format("--{}", row.name));
+  for (const std::string& variable : {variable_of(row), std::string(row.cloud_env)}) {
+    if (variable_set(variable)) warn("environment variable " + variable);
+  }
 }
 
-std::string list_of(Treatment treatment) {
-  std::string text;
+std::string table_of(Treatment treatment) {
+  std::string text = "| Flag | Why |\n|---|---|\n";
   for (const Row& row : kRows) {
-    if (row.treatment == treatment)
-      text += fmt::format("{}`--{}`", text.empty() ? "" : ", ", row.name);
+    if (row.treatment == treatment) text += fmt::format("| `--{}` | {} |\n", row.name, row.reason);
   }
   return text;
 }
@@ -133,9 +204,9 @@ std::string tgi_flags_markdown() {
   return fmt::format(
       "\n## TGI's other flags\n\n"
       "Refused by name on the command line, since answers or limits would not be what was asked "
-      "for; as environment variables they draw a warning: {}.\n\n"
-      "Accepted with a warning, without effect: {}.\n",
-      list_of(Treatment::refused), list_of(Treatment::ignored));
+      "for; as environment variables they draw a warning:\n\n{}\n"
+      "Accepted with a warning, since answers are the same without them:\n\n{}",
+      table_of(Treatment::refused), table_of(Treatment::ignored));
 }
 
 }  // namespace chorus::launcher

@@ -36,10 +36,11 @@ LIMITED = {
     r"grpc|google/protobuf": ["router/shards", "shard/service"],
     r"boost/": ["router"],
     r"CLI/": ["process"],
+    r"curl/": ["launcher/hub"],
     r"spdlog/": ["process"],
     r"nlohmann/": ["modelfile", "router", "launcher", "tests", "bench"],
     r"prometheus/": ["router/api"],
-    r"openssl/": ["router"],
+    r"openssl/": ["router", "launcher/hub"],
 }
 
 

@@ -64,6 +64,20 @@ TEST_CASE("TGI's defaults hold") {
   CHECK(options.warnings.empty());
 }
 
+TEST_CASE("download-weights takes its model as TGI's does, or by flag") {
+  const Variables none{};
+  const auto parse = [](std::vector<const char*> words) {
+    words.insert(words.begin(), "chorus-launcher");
+    return *read_options(static_cast<int>(words.size()), words.data(), "1");
+  };
+  const LauncherOptions options = parse({"download-weights", "acme/tiny", "--revision", "v1"});
+  CHECK(options.verb == Verb::download_weights);
+  CHECK(options.model_id == "acme/tiny");
+  CHECK(options.revision == "v1");
+  CHECK(parse({"download-weights", "--model-id", "a/b"}).model_id == "a/b");
+  CHECK(parse({"--model-id", "a/b"}).verb == Verb::serve);
+}
+
 TEST_CASE("flags count before TGI's variables") {
   const Variables set{{"PORT", "8080"}, {"NUM_SHARD", "2"}, {"MAX_INPUT_LENGTH", "100"}};
   CHECK(read({}).port == 8080);
@@ -86,6 +100,33 @@ TEST_CASE("HOSTNAME counts only where it is an IP address") {
   CHECK(refusal({"--hostname", "localhost"}) == "--hostname: 'localhost' is not an IP address");
 }
 
+TEST_CASE("what an environment implies counts behind flags, and is told") {
+  const Variables cloud{{"AIP_HTTP_PORT", "8080"}, {"PORT", "80"}, {"HF_MODEL_QUANTIZE", "awq"}};
+  const LauncherOptions taken = read({});
+  CHECK(taken.port == 8080);
+  CHECK(taken.notes ==
+        std::vector<std::string>{"--port 8080: from environment variable AIP_HTTP_PORT"});
+  REQUIRE(taken.warnings.size() == 1);
+  CHECK(taken.warnings[0].find("HF_MODEL_QUANTIZE") != std::string::npos);
+  CHECK(read({"--port", "81"}).port == 81);
+  CHECK(read({"--port", "81"}).notes.empty());
+}
+
+TEST_CASE("the verb serve is SageMaker's") {
+  const Variables cloud{{"HF_MODEL_ID", "acme/tiny"}, {"PORT", "80"}};
+  const auto parse = [](std::vector<const char*> words) {
+    words.insert(words.begin(), "chorus-launcher");
+    return *read_options(static_cast<int>(words.size()), words.data(), "1");
+  };
+  const LauncherOptions options = parse({"serve"});
+  CHECK(options.model_id == "acme/tiny");
+  CHECK(options.port == 8080);
+  CHECK(options.payload_limit == 6'291'456);
+  CHECK(options.graceful_termination_timeout == 25);
+  CHECK(parse({"serve", "--model-id", "m", "-p", "81"}).model_id == "m");
+  CHECK(parse({"serve", "-p", "81"}).port == 81);
+}
+
 TEST_CASE("a LOG_LEVEL of another program's form is ignored with a warning") {
   const Variables set{{"LOG_LEVEL", "info,router=debug"}};
   CHECK(read({}).log_level == "info");
@@ -94,9 +135,8 @@ TEST_CASE("a LOG_LEVEL of another program's form is ignored with a warning") {
 
 TEST_CASE("TGI's flags that Chorus lacks are refused by name") {
   const Variables none{};
-  CHECK(refusal({"--quantize", "awq"}) == "--quantize is TGI's; Chorus does not have it yet");
-  CHECK(refusal({"--disable-grammar-support"}) ==
-        "--disable-grammar-support is TGI's; Chorus does not have it yet");
+  CHECK(refusal({"--quantize", "awq"}).find("--quantize is TGI's and not in Chorus: weights") == 0);
+  CHECK(refusal({"--ngrok"}) == "--ngrok is TGI's and not in Chorus: tunnels are not built in");
 }
 
 TEST_CASE("harmless flags of TGI are accepted with a warning") {
@@ -104,10 +144,10 @@ TEST_CASE("harmless flags of TGI are accepted with a warning") {
   const auto warnings = read({"--validation-workers", "4", "--trust-remote-code", "--usage-stats",
                               "off", "--disable-custom-kernels", "false"})
                             .warnings;
-  CHECK(warnings ==
-        std::vector<std::string>{"--trust-remote-code is TGI's and has no effect in Chorus",
-                                 "--usage-stats is TGI's and has no effect in Chorus",
-                                 "--validation-workers is TGI's and has no effect in Chorus"});
+  REQUIRE(warnings.size() == 3);
+  CHECK(warnings[0] ==
+        "--trust-remote-code is TGI's and has no effect in Chorus: a model's own code is never "
+        "run");
 }
 
 TEST_CASE("as variables TGI's other flags only warn") {

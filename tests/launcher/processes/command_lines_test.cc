@@ -24,6 +24,17 @@ TEST_CASE("a shard is told its rank, its descriptors and the limits that are set
                                        "--json-output",     "false",  "--log-level",      "info"});
 }
 
+TEST_CASE("the router is told what to call the model") {
+  LauncherOptions options;
+  options.model_id = "/cache/snapshot";
+  options.served_model_name = "acme/tiny";
+  options.model_sha = "0123";
+  const Arguments arguments = router_command(options, "/opt/bin", {}).arguments;
+  const Arguments begin(arguments.begin(), arguments.begin() + 6);
+  CHECK(begin == Arguments{"--model-id", "/cache/snapshot", "--served-model-name", "acme/tiny",
+                           "--model-sha", "0123"});
+}
+
 TEST_CASE("the router is told the address and every limit of requests") {
   LauncherOptions options;
   options.model_id = "m.gguf";
@@ -35,6 +46,8 @@ TEST_CASE("the router is told the address and every limit of requests") {
   CHECK(command.program == "/opt/bin/chorus-router");
   CHECK(command.arguments == Arguments{"--model-id",
                                        "m.gguf",
+                                       "--messages-api-enabled",
+                                       "false",
                                        "--channel-fd",
                                        "5",
                                        "--status-fd",
@@ -49,6 +62,10 @@ TEST_CASE("the router is told the address and every limit of requests") {
                                        "128",
                                        "--max-stop-sequences",
                                        "4",
+                                       "--max-best-of",
+                                       "2",
+                                       "--max-top-n-tokens",
+                                       "5",
                                        "--max-input-tokens",
                                        "10",
                                        "--max-total-tokens",
