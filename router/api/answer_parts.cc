@@ -2,9 +2,19 @@
 
 #include <fmt/format.h>
 
+#include "router/api/answering.h"
 #include "router/api/json_text.h"
 
 namespace chorus::api {
+
+AnswerFacts facts_of(const Service& service, std::string_view id_prefix, bool include_usage) {
+  return {.id = make_answer_id(id_prefix),
+          .created = seconds_now(),
+          .model = service.options().model_id,
+          .fingerprint = service.fingerprint(),
+          .tokenizer = service.serving()->tokenizer.get(),
+          .include_usage = include_usage};
+}
 
 std::string answer_head(const AnswerFacts& facts, std::string_view object) {
   std::string out = "{\"id\":";
@@ -23,6 +33,17 @@ void append_usage(std::string& out, const AnswerFacts& facts, int64_t completion
   out +=
       fmt::format("{{\"prompt_tokens\":{},\"completion_tokens\":{},\"total_tokens\":{}}}",
                   facts.prompt_tokens, completion_tokens, facts.prompt_tokens + completion_tokens);
+}
+
+void append_stream_end(std::string& out, const AnswerFacts& facts, std::string_view chunk_head,
+                       int64_t completion_tokens) {
+  if (facts.include_usage) {
+    out += chunk_head;
+    out += "],\"usage\":";
+    append_usage(out, facts, completion_tokens);
+    out += "}\n\n";
+  }
+  out += "data: [DONE]\n\n";
 }
 
 void append_ids(std::string& out, std::span<const int32_t> ids) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "router/api/generation.h"
+#include "router/api/service.h"
 #include "router/text/tokenizer.h"
 
 namespace chorus::api {
@@ -23,12 +24,17 @@ struct AnswerFacts {
   bool include_usage = false;  // in streams
 };
 
+// For a request that is answered now.
+AnswerFacts facts_of(const Service& service, std::string_view id_prefix, bool include_usage);
+
 inline constexpr std::string_view kEventHead = "data: ";
-inline constexpr std::string_view kStreamEnd = "data: [DONE]\n\n";
 
 // {"id":...,"system_fingerprint":...,
 std::string answer_head(const AnswerFacts& facts, std::string_view object);
 void append_usage(std::string& out, const AnswerFacts& facts, int64_t completion_tokens);
+// What ends a stream: the usage where it is asked for, and [DONE]. `chunk_head`: up to the choices.
+void append_stream_end(std::string& out, const AnswerFacts& facts, std::string_view chunk_head,
+                       int64_t completion_tokens);
 void append_ids(std::string& out, std::span<const int32_t> ids);  // [1,2]
 void append_ids(std::string& out, std::span<const shards::SampledToken> tokens);
 

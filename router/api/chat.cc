@@ -71,13 +71,8 @@ class Chat {
  private:
   std::optional<Error> submit(ChatPrompt prompt, asio::any_io_executor executor) {
     if (auto error = fit_prompt(prompt.ids, request_, service_, "messages")) return error;
-    facts_ = {.id = make_answer_id("chatcmpl-"),
-              .created = seconds_now(),
-              .model = service_.options().model_id,
-              .fingerprint = service_.fingerprint(),
-              .tokenizer = service_.serving()->tokenizer.get(),
-              .prompt_tokens = static_cast<int64_t>(prompt.ids.size()),
-              .include_usage = request_.include_usage};
+    facts_ = facts_of(service_, "chatcmpl-", request_.include_usage);
+    facts_.prompt_tokens = static_cast<int64_t>(prompt.ids.size());
     format_ = {.choices = request_.n,
                .logprobs = request_.logprobs,
                .top_logprobs = static_cast<size_t>(request_.top_logprobs.value_or(0)),

@@ -12,7 +12,8 @@
 namespace chorus::api {
 namespace {
 
-using Row = Field<ChatRequest>;
+using R = Rows<ChatRequest>;
+using Row = R::Row;
 
 // ---- messages ----
 
@@ -228,21 +229,6 @@ Failure read_kwargs(ChatRequest& request, const Json& value, const Path& path) {
   return {};
 }
 
-Row flag(std::string_view name, std::string_view help,
-         Failure (*read)(ChatRequest&, const Json&, const Path&)) {
-  return {{.name = name, .shape = {.types = kBoolean}, .help = help}, read};
-}
-Row refused(std::string_view name, Types types, std::string_view why, std::string_view neutral) {
-  return {{.name = name,
-           .shape = {.types = types},
-           .help = why,
-           .use = Use::refused,
-           .neutral = neutral}};
-}
-Row ignored(std::string_view name, std::string_view help) {
-  return {{.name = name, .help = help, .use = Use::ignored}};
-}
-
 std::vector<Row> rows() {
   return {
       {{.name = "messages",
@@ -258,8 +244,8 @@ std::vector<Row> rows() {
         .shape = {.types = kInteger, .min = 1, .max = kTokensMax},
         .help = "another name of max_tokens"},
        store<&ChatRequest::max_completion_tokens>},
-      flag("logprobs", "add the log-probabilities of the answer's tokens",
-           store<&ChatRequest::logprobs>),
+      R::flag("logprobs", "add the log-probabilities of the answer's tokens",
+              store<&ChatRequest::logprobs>),
       {{.name = "top_logprobs",
         .shape = {.types = kInteger, .min = 0, .max = 20},
         .help = "with logprobs: the likeliest tokens at each place"},
@@ -272,7 +258,7 @@ std::vector<Row> rows() {
         .shape = {.types = kString | kObject, .bytes_min = 1, .properties = kChoiceProperties},
         .help = "none, auto, required, or one function"},
        read_tool_choice},
-      ignored("parallel_tool_calls", "no calls are made yet"),
+      R::ignored("parallel_tool_calls", "no calls are made yet"),
       {{.name = "response_format",
         .shape = {.types = kObject, .properties = kFormatProperties},
         .help = "text (constrained output is not built yet)"},
@@ -286,29 +272,29 @@ std::vector<Row> rows() {
         .help = "further variables of the template"},
        read_kwargs},
       {{.name = "reasoning_effort", .shape = kText, .help = "handed to the template"}, read_effort},
-      flag("add_generation_prompt", "end the prompt with the head of the assistant's turn",
-           store<&ChatRequest::add_generation_prompt>),
-      flag("continue_final_message", "go on with the last message instead of answering it",
-           store<&ChatRequest::continue_final_message>),
-      flag("echo", "with continue_final_message: begin the answer with that message",
-           store<&ChatRequest::echo>),
-      flag("add_special_tokens", "add what the tokenizer puts around plain text",
-           store<&ChatRequest::add_special_tokens>),
-      refused("chat_template", kString, "templates come with the model or --chat-template-file",
-              "[]"),
-      refused("functions", kArray, "use tools", "[[]]"),
-      refused("function_call", 0, "use tool_choice", R"(["none", "auto"])"),
-      refused("modalities", kArray, "this server answers in text", R"([["text"]])"),
-      refused("audio", kObject, "this server answers in text", "[]"),
-      refused("prediction", kObject, "predicted outputs are not built", "[]"),
-      refused("web_search_options", kObject, "this server searches nothing", "[]"),
-      refused("verbosity", kString, "no model here knows it", R"(["medium"])"),
-      ignored("metadata", "not used"),
-      ignored("store", "nothing is stored"),
-      ignored("service_tier", "there is one"),
-      ignored("safety_identifier", "not used"),
-      ignored("prompt_cache_key", "not used"),
-      ignored("tool_prompt", "TGI's; tools are shown by the template"),
+      R::flag("add_generation_prompt", "end the prompt with the head of the assistant's turn",
+              store<&ChatRequest::add_generation_prompt>),
+      R::flag("continue_final_message", "go on with the last message instead of answering it",
+              store<&ChatRequest::continue_final_message>),
+      R::flag("echo", "with continue_final_message: begin the answer with that message",
+              store<&ChatRequest::echo>),
+      R::flag("add_special_tokens", "add what the tokenizer puts around plain text",
+              store<&ChatRequest::add_special_tokens>),
+      R::refused("chat_template", kString, "templates come with the model or --chat-template-file",
+                 "[]"),
+      R::refused("functions", kArray, "use tools", "[[]]"),
+      R::refused("function_call", 0, "use tool_choice", R"(["none", "auto"])"),
+      R::refused("modalities", kArray, "this server answers in text", R"([["text"]])"),
+      R::refused("audio", kObject, "this server answers in text", "[]"),
+      R::refused("prediction", kObject, "predicted outputs are not built", "[]"),
+      R::refused("web_search_options", kObject, "this server searches nothing", "[]"),
+      R::refused("verbosity", kString, "no model here knows it", R"(["medium"])"),
+      R::ignored("metadata", "not used"),
+      R::ignored("store", "nothing is stored"),
+      R::ignored("service_tier", "there is one"),
+      R::ignored("safety_identifier", "not used"),
+      R::ignored("prompt_cache_key", "not used"),
+      R::ignored("tool_prompt", "TGI's; tools are shown by the template"),
   };
 }
 

@@ -139,13 +139,7 @@ void ChatWording::append_piece(std::string& out, const Piece& piece) {
 }
 
 void ChatWording::append_close(std::string& out) {
-  if (facts_.include_usage) {
-    out += chunk_head_;
-    out += "],\"usage\":";
-    append_usage(out, facts_, completion_tokens_);
-    out += "}\n\n";
-  }
-  out += kStreamEnd;
+  append_stream_end(out, facts_, chunk_head_, completion_tokens_);
 }
 
 }  // namespace chorus::api

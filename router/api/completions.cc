@@ -84,19 +84,16 @@ class Completion {
       shown.text = shown_as_sent ? std::move(prompt.text)
                                  : decode_ids(*service_.serving()->tokenizer, ids, false);
     }
-    facts_.prompt_tokens += static_cast<int64_t>(ids.size());
     shown.ids = std::move(ids);
     format_.prompts.push_back(std::move(shown));
     co_return std::nullopt;
   }
 
   std::optional<Error> submit(asio::any_io_executor executor) {
-    facts_.id = make_answer_id("cmpl-");
-    facts_.created = seconds_now();
-    facts_.model = service_.options().model_id;
-    facts_.fingerprint = service_.fingerprint();
-    facts_.tokenizer = service_.serving()->tokenizer.get();
-    facts_.include_usage = request_.include_usage;
+    facts_ = facts_of(service_, "cmpl-", request_.include_usage);
+    for (const CompletionFormatting::Prompt& prompt : format_.prompts) {
+      facts_.prompt_tokens += static_cast<int64_t>(prompt.ids.size());
+    }
     format_.n = request_.n;
     format_.candidates = request_.candidates();
     format_.logprobs = request_.logprobs;

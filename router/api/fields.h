@@ -100,4 +100,40 @@ Failure store(typename MemberClass<decltype(Member)>::type& request, const Json&
   return {};
 }
 
+// ---- rows ----
+
+template <class Request>
+using Reader = Failure (*)(Request&, const Json&, const Path&);
+
+// Makes the rows of one request's table.
+template <class Request>
+struct Rows {
+  using Row = Field<Request>;
+
+  static Row number(std::string_view name, Shape shape, std::string_view help,
+                    Reader<Request> read) {
+    shape.types = kNumber;
+    return {{.name = name, .shape = shape, .help = help}, read};
+  }
+  static Row integer(std::string_view name, double min, double max, std::string_view help,
+                     Reader<Request> read) {
+    return {{.name = name, .shape = {.types = kInteger, .min = min, .max = max}, .help = help},
+            read};
+  }
+  static Row flag(std::string_view name, std::string_view help, Reader<Request> read) {
+    return {{.name = name, .shape = {.types = kBoolean}, .help = help}, read};
+  }
+  static Row refused(std::string_view name, Types types, std::string_view why,
+                     std::string_view neutral) {
+    return {{.name = name,
+             .shape = {.types = types},
+             .help = why,
+             .use = Use::refused,
+             .neutral = neutral}};
+  }
+  static Row ignored(std::string_view name, std::string_view help) {
+    return {{.name = name, .help = help, .use = Use::ignored}};
+  }
+};
+
 }  // namespace chorus::api

@@ -9,7 +9,8 @@
 namespace chorus::api {
 namespace {
 
-using Row = Field<GenerateRequest>;
+using R = Rows<GenerateRequest>;
+using Row = R::Row;
 using Request = GenerateRequest;
 
 constexpr Shape kStopString{.types = kString, .bytes_min = 1};
@@ -27,20 +28,6 @@ Failure keep(Request& request, const Json& value, const Path& path) {
   return store<Member>(request, value, path);
 }
 
-Row number(std::string_view name, Shape shape, std::string_view help,
-           Failure (*read)(Request&, const Json&, const Path&)) {
-  shape.types = kNumber;
-  return {{.name = name, .shape = shape, .help = help}, read};
-}
-Row integer(std::string_view name, double min, double max, std::string_view help,
-            Failure (*read)(Request&, const Json&, const Path&)) {
-  return {{.name = name, .shape = {.types = kInteger, .min = min, .max = max}, .help = help}, read};
-}
-Row flag(std::string_view name, std::string_view help,
-         Failure (*read)(Request&, const Json&, const Path&)) {
-  return {{.name = name, .shape = {.types = kBoolean}, .help = help}, read};
-}
-
 std::vector<Row> body_rows() {
   return {
       {{.name = "inputs",
@@ -50,53 +37,54 @@ std::vector<Row> body_rows() {
        store<&Request::inputs>},
       {{.name = "parameters", .shape = {.types = kObject}, .help = "how to generate"},
        read_parameters},
-      flag("stream", "on / and /invocations: answer with server-sent events",
-           keep<&Request::stream>),
+      R::flag("stream", "on / and /invocations: answer with server-sent events",
+              keep<&Request::stream>),
   };
 }
 
 std::vector<Row> parameter_rows() {
   return {
-      integer("best_of", 1, 128, "generate so many, return the likeliest",
-              store<&Request::best_of>),
-      number("temperature", {.min = 0, .max = 1000}, "0: the likeliest token",
-             keep<&Request::temperature>),
-      number("repetition_penalty", {.min = 0, .max = 100, .above_min = true}, "1: off",
-             keep<&Request::repetition_penalty>),
-      number("frequency_penalty", {.min = -2, .max = 2}, "0: off",
-             keep<&Request::frequency_penalty>),
-      number("presence_penalty", {.min = -2, .max = 2}, "0: off; not in TGI",
-             keep<&Request::presence_penalty>),
-      integer("top_k", 1, kTokensMax, "sample from so many likeliest tokens",
-              keep<&Request::top_k>),
-      number("top_p", {.min = 0, .max = 1, .above_min = true}, "1: off", keep<&Request::top_p>),
-      number("min_p", {.min = 0, .max = 1}, "0: off; not in TGI", keep<&Request::min_p>),
-      number("typical_p", {.min = 0, .max = 1, .above_min = true}, "1: off",
-             keep<&Request::typical_p>),
-      flag("do_sample", "sample; implied by temperature, top_k, top_p and typical_p",
-           store<&Request::do_sample>),
-      integer("max_new_tokens", 1, kTokensMax, "most tokens of the answer",
-              keep<&Request::max_tokens>),
-      flag("return_full_text", "begin the text with the prompt", store<&Request::return_full_text>),
+      R::integer("best_of", 1, 128, "generate so many, return the likeliest",
+                 store<&Request::best_of>),
+      R::number("temperature", {.min = 0, .max = 1000}, "0: the likeliest token",
+                keep<&Request::temperature>),
+      R::number("repetition_penalty", {.min = 0, .max = 100, .above_min = true}, "1: off",
+                keep<&Request::repetition_penalty>),
+      R::number("frequency_penalty", {.min = -2, .max = 2}, "0: off",
+                keep<&Request::frequency_penalty>),
+      R::number("presence_penalty", {.min = -2, .max = 2}, "0: off; not in TGI",
+                keep<&Request::presence_penalty>),
+      R::integer("top_k", 1, kTokensMax, "sample from so many likeliest tokens",
+                 keep<&Request::top_k>),
+      R::number("top_p", {.min = 0, .max = 1, .above_min = true}, "1: off", keep<&Request::top_p>),
+      R::number("min_p", {.min = 0, .max = 1}, "0: off; not in TGI", keep<&Request::min_p>),
+      R::number("typical_p", {.min = 0, .max = 1, .above_min = true}, "1: off",
+                keep<&Request::typical_p>),
+      R::flag("do_sample", "sample; implied by temperature, top_k, top_p and typical_p",
+              store<&Request::do_sample>),
+      R::integer("max_new_tokens", 1, kTokensMax, "most tokens of the answer",
+                 keep<&Request::max_tokens>),
+      R::flag("return_full_text", "begin the text with the prompt",
+              store<&Request::return_full_text>),
       {{.name = "stop",
         .shape = {.types = kArray | kString, .bytes_min = 1, .items = &kStopString},
         .help = "texts that end the answer, which leaves them out"},
        read_stops},
-      integer("truncate", 1, kTokensMax, "keep so many of the prompt's last tokens",
-              keep<&Request::truncate>),
+      R::integer("truncate", 1, kTokensMax, "keep so many of the prompt's last tokens",
+                 keep<&Request::truncate>),
       {{.name = "watermark",
         .shape = {.types = kBoolean},
         .help = "watermarks are not built: they change the text's quality and need a detector",
         .use = Use::refused,
         .neutral = "[false]"}},
-      flag("details", "add the tokens and why the text ended", store<&Request::details>),
-      flag("decoder_input_details", "add the prompt's tokens with log-probabilities",
-           store<&Request::decoder_input_details>),
-      integer("seed", 0, 9223372036854775807.0, "the same seed gives the same text",
-              keep<&Request::seed>),
-      integer("top_n_tokens", 0, 20, "add so many likeliest tokens at each place",
-              store<&Request::top_n_tokens>),
-      flag("ignore_eos_token", "go on after the model's end tokens", keep<&Request::ignore_eos>),
+      R::flag("details", "add the tokens and why the text ended", store<&Request::details>),
+      R::flag("decoder_input_details", "add the prompt's tokens with log-probabilities",
+              store<&Request::decoder_input_details>),
+      R::integer("seed", 0, 9223372036854775807.0, "the same seed gives the same text",
+                 keep<&Request::seed>),
+      R::integer("top_n_tokens", 0, 20, "add so many likeliest tokens at each place",
+                 store<&Request::top_n_tokens>),
+      R::flag("ignore_eos_token", "go on after the model's end tokens", keep<&Request::ignore_eos>),
       {{.name = "grammar",
         .shape = {.types = kObject},
         .help = "constrained output is not built yet",

@@ -11,7 +11,8 @@
 namespace chorus::api {
 namespace {
 
-using Row = Field<GenerationFields>;
+using R = Rows<GenerationFields>;
+using Row = R::Row;
 using Fields = GenerationFields;
 
 constexpr Shape kText{.types = kString};
@@ -50,65 +51,42 @@ Failure read_logit_bias(Fields& request, const Json& value, const Path& path) {
   return {};
 }
 
-Row refused(std::string_view name, Types types, std::string_view why, std::string_view neutral) {
-  return {{.name = name,
-           .shape = {.types = types},
-           .help = why,
-           .use = Use::refused,
-           .neutral = neutral}};
-}
-Row ignored(std::string_view name, std::string_view help) {
-  return {{.name = name, .help = help, .use = Use::ignored}};
-}
-Row number(std::string_view name, Shape shape, std::string_view help,
-           Failure (*read)(Fields&, const Json&, const Path&)) {
-  shape.types = kNumber;
-  return {{.name = name, .shape = shape, .help = help}, read};
-}
-Row integer(std::string_view name, double min, double max, std::string_view help,
-            Failure (*read)(Fields&, const Json&, const Path&)) {
-  return {{.name = name, .shape = {.types = kInteger, .min = min, .max = max}, .help = help}, read};
-}
-Row flag(std::string_view name, std::string_view help,
-         Failure (*read)(Fields&, const Json&, const Path&)) {
-  return {{.name = name, .shape = {.types = kBoolean}, .help = help}, read};
-}
-
 std::vector<Row> rows() {
   constexpr std::string_view kConstrained = "constrained output is not built yet";
   return {
       {{.name = "model", .shape = kText, .help = "any name: one model is served"},
        store<&Fields::model>},
-      number("temperature", {.min = 0, .max = 2}, "0: the likeliest token",
-             store<&Fields::temperature>),
-      number("top_p", {.min = 0, .max = 1, .above_min = true},
-             "sample from the likeliest tokens that make up this probability",
-             store<&Fields::top_p>),
-      integer("top_k", -1, kTokensMax, "sample from so many likeliest tokens; 0 or -1: all",
-              read_top_k),
-      number("min_p", {.min = 0, .max = 1},
-             "drop tokens below this share of the likeliest one's probability",
-             store<&Fields::min_p>),
-      number("typical_p", {.min = 0, .max = 1, .above_min = true},
-             "sample from the most typical tokens that make up this probability",
-             store<&Fields::typical_p>),
-      number("repetition_penalty", {.min = 0, .max = 100, .above_min = true},
-             "divides the scores of tokens in prompt and answer; 1: off",
-             store<&Fields::repetition_penalty>),
-      number("frequency_penalty", {.min = -2, .max = 2},
-             "lowers tokens by how often the answer has them", store<&Fields::frequency_penalty>),
-      number("presence_penalty", {.min = -2, .max = 2}, "lowers tokens that the answer has",
-             store<&Fields::presence_penalty>),
+      R::number("temperature", {.min = 0, .max = 2}, "0: the likeliest token",
+                store<&Fields::temperature>),
+      R::number("top_p", {.min = 0, .max = 1, .above_min = true},
+                "sample from the likeliest tokens that make up this probability",
+                store<&Fields::top_p>),
+      R::integer("top_k", -1, kTokensMax, "sample from so many likeliest tokens; 0 or -1: all",
+                 read_top_k),
+      R::number("min_p", {.min = 0, .max = 1},
+                "drop tokens below this share of the likeliest one's probability",
+                store<&Fields::min_p>),
+      R::number("typical_p", {.min = 0, .max = 1, .above_min = true},
+                "sample from the most typical tokens that make up this probability",
+                store<&Fields::typical_p>),
+      R::number("repetition_penalty", {.min = 0, .max = 100, .above_min = true},
+                "divides the scores of tokens in prompt and answer; 1: off",
+                store<&Fields::repetition_penalty>),
+      R::number("frequency_penalty", {.min = -2, .max = 2},
+                "lowers tokens by how often the answer has them",
+                store<&Fields::frequency_penalty>),
+      R::number("presence_penalty", {.min = -2, .max = 2}, "lowers tokens that the answer has",
+                store<&Fields::presence_penalty>),
       {{.name = "logit_bias",
         .shape = {.types = kObject, .entries = &kBias},
         .help = "added to the scores of tokens, by token id"},
        read_logit_bias},
-      integer("seed", -9223372036854775808.0, 9223372036854775807.0,
-              "the same seed and request give the same answer", store<&Fields::seed>),
-      integer("min_tokens", 0, kTokensMax, "tokens before the answer may end",
-              store<&Fields::min_tokens>),
-      integer("truncate_prompt_tokens", 1, kTokensMax, "keep so many of the prompt's last tokens",
-              store<&Fields::truncate>),
+      R::integer("seed", -9223372036854775808.0, 9223372036854775807.0,
+                 "the same seed and request give the same answer", store<&Fields::seed>),
+      R::integer("min_tokens", 0, kTokensMax, "tokens before the answer may end",
+                 store<&Fields::min_tokens>),
+      R::integer("truncate_prompt_tokens", 1, kTokensMax,
+                 "keep so many of the prompt's last tokens", store<&Fields::truncate>),
       {{.name = "stop",
         .shape = {.types = kString | kArray, .bytes_min = 1, .items = &kStopString},
         .help = "texts that end the answer, which leaves them out"},
@@ -117,30 +95,30 @@ std::vector<Row> rows() {
         .shape = {.types = kArray, .items_max = 1024, .items = &kTokenId},
         .help = "tokens that end the answer"},
        store<&Fields::stop_token_ids>},
-      flag("ignore_eos", "go on after the model's end tokens", store<&Fields::ignore_eos>),
-      flag("include_stop_str_in_output", "leave the stop string in the text",
-           store<&Fields::include_stop>),
-      flag("skip_special_tokens", "leave control tokens out of the text",
-           store<&Fields::skip_special_tokens>),
-      integer("n", 1, 128, "answers to one prompt", store<&Fields::n>),
-      flag("stream", "answer with server-sent events", store<&Fields::stream>),
+      R::flag("ignore_eos", "go on after the model's end tokens", store<&Fields::ignore_eos>),
+      R::flag("include_stop_str_in_output", "leave the stop string in the text",
+              store<&Fields::include_stop>),
+      R::flag("skip_special_tokens", "leave control tokens out of the text",
+              store<&Fields::skip_special_tokens>),
+      R::integer("n", 1, 128, "answers to one prompt", store<&Fields::n>),
+      R::flag("stream", "answer with server-sent events", store<&Fields::stream>),
       {{.name = "stream_options",
         .shape = {.types = kObject, .properties = kStreamOptions},
         .help = "of streams"},
        read_stream_options},
-      flag("return_token_ids", "add the ids of prompt and answer",
-           store<&Fields::return_token_ids>),
-      ignored("user", "who asks; not used"),
-      refused("use_beam_search", kBoolean, "beam search is not built", "[false]"),
-      refused("length_penalty", kNumber, "of beam search, which is not built", "[1]"),
-      refused("guided_json", 0, kConstrained, "[]"),
-      refused("guided_regex", 0, kConstrained, "[]"),
-      refused("guided_choice", 0, kConstrained, "[]"),
-      refused("guided_grammar", 0, kConstrained, "[]"),
-      refused("structured_outputs", 0, kConstrained, "[]"),
-      refused("grammar", 0, kConstrained, "[]"),
-      refused("json_schema", 0, kConstrained, "[]"),
-      refused("adapter_id", kString, "adapters are not built", "[]"),
+      R::flag("return_token_ids", "add the ids of prompt and answer",
+              store<&Fields::return_token_ids>),
+      R::ignored("user", "who asks; not used"),
+      R::refused("use_beam_search", kBoolean, "beam search is not built", "[false]"),
+      R::refused("length_penalty", kNumber, "of beam search, which is not built", "[1]"),
+      R::refused("guided_json", 0, kConstrained, "[]"),
+      R::refused("guided_regex", 0, kConstrained, "[]"),
+      R::refused("guided_choice", 0, kConstrained, "[]"),
+      R::refused("guided_grammar", 0, kConstrained, "[]"),
+      R::refused("structured_outputs", 0, kConstrained, "[]"),
+      R::refused("grammar", 0, kConstrained, "[]"),
+      R::refused("json_schema", 0, kConstrained, "[]"),
+      R::refused("adapter_id", kString, "adapters are not built", "[]"),
   };
 }
 
