@@ -44,6 +44,13 @@ class Container:
         return self.process.returncode
 
 
+def post(port, path, body):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(),
+                                     {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
 def names(port):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=2) as answer:
         return [model["id"] for model in json.load(answer)["data"]]
@@ -54,8 +61,11 @@ def test_sagemaker_starts_serve_and_finds_its_model_and_port():
     env = {"HF_MODEL_ID": str(SMOLLM2), "SAGEMAKER_BIND_TO_PORT": str(port), "SM_NUM_GPUS": "2",
            "PORT": "80"}
     with Container("serve", env=env) as container:
-        assert container.wait_ready(port) == 200
+        assert container.wait_ready(port, "/ping") == 200
         assert names(port) == [SMOLLM2.stem]
+        answer = post(port, "/invocations", {"inputs": "One, two,",
+                                             "parameters": {"max_new_tokens": 2}})
+        assert answer[0]["generated_text"]
         begin = time.monotonic()
         assert container.stop() == 0
         assert time.monotonic() - begin < 25
@@ -64,6 +74,28 @@ def test_sagemaker_starts_serve_and_finds_its_model_and_port():
                      "--graceful-termination-timeout 25: from SageMaker's limit"):
             assert line in container.log
         assert "2 shards" in container.out
+
+
+def test_sagemaker_takes_messages_where_it_is_told_to():
+    port = free_port()
+    env = {"HF_MODEL_ID": str(SMOLLM2), "SAGEMAKER_BIND_TO_PORT": str(port),
+           "MESSAGES_API_ENABLED": "true"}
+    with Container("serve", env=env) as container:
+        container.wait_ready(port, "/ping")
+        answer = post(port, "/invocations", {
+            "model": "tgi", "max_tokens": 2, "messages": [{"role": "user", "content": "Hello"}]})
+        assert answer["object"] == "chat.completion"
+
+
+def test_vertex_names_its_routes():
+    port = free_port()
+    env = {"MODEL_ID": str(SMOLLM2), "AIP_HTTP_PORT": str(port), "AIP_HEALTH_ROUTE": "/are-you-well",
+           "AIP_PREDICT_ROUTE": "/v1/endpoints/1/deployedModels/2:predict"}
+    with Container(env=env) as container:
+        assert container.wait_ready(port, "/are-you-well") == 200
+        answer = post(port, "/v1/endpoints/1/deployedModels/2:predict", {
+            "instances": [{"inputs": "One, two,", "parameters": {"max_new_tokens": 2}}]})
+        assert len(answer["predictions"]) == 1
 
 
 def test_vertex_names_the_port_and_flags_count_first():
