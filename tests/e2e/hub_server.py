@@ -4,6 +4,7 @@ Large files are redirected to a second port, which stands for the content networ
 arrives there has leaked.
 """
 import collections
+import functools
 import hashlib
 import http.server
 import json
@@ -25,6 +26,7 @@ def is_large(name):
     return name.endswith((".safetensors", ".gguf", ".bin"))
 
 
+@functools.lru_cache(maxsize=64)
 def etag_of(name, content):
     return hashlib.sha256(content).hexdigest() if is_large(name) else git_sha1(content)
 
