@@ -97,7 +97,7 @@ class LoopDriver final : public Driver, public Engine {
 
   void cancel(RequestId id) override {
     asio::post(loop_, [this, id] {
-      if (!listeners_.contains(id)) return;
+      if (!clients_.contains(id)) return;
       planner_.cancel(id);
       finish(id, FinishReason::cancelled, "");
       send_steps();
@@ -122,6 +122,11 @@ class LoopDriver final : public Driver, public Engine {
   int top_logprobs_max() const override { return limits_.top_logprobs_max; }
 
  private:
+  struct Client {
+    std::shared_ptr<TokenListener> listener;
+    bool seated = false;  // it was told
+  };
+
   enum class State { open, draining, lost, closed };  // only ever goes further
 
   void close_admission(State state) {
@@ -130,7 +135,7 @@ class LoopDriver final : public Driver, public Engine {
   }
 
   void begin(RequestId id, GenerationRequest request) {
-    listeners_.emplace(id, std::move(request.listener));
+    clients_.emplace(id, Client{.listener = std::move(request.listener)});
     if (lost_) return finish(id, FinishReason::failed, lost_reason_);
     if (auto fault = find_fault(request, limits_)) {
       process::log_error("request {}: {}", id, *fault);
@@ -147,9 +152,22 @@ class LoopDriver final : public Driver, public Engine {
     while (!lost_) {
       std::optional<shards::Step> step = planner_.plan();
       if (!step) break;
-      link_->send(*step);
+      send(*step);
     }
     publish_stats();
+  }
+
+  void send(const shards::Step& step) {
+    link_->send(step);
+    for (const shards::Row& row : step.rows) {
+      if (row.start) tell_seated(static_cast<RequestId>(row.start->sequence));
+    }
+  }
+
+  void tell_seated(RequestId id) {
+    Client& client = clients_.at(id);
+    if (std::exchange(client.seated, true)) return;
+    if (!guarded(id, "the listener", [&] { client.listener->seated(); })) fail(id);
   }
 
   void publish_stats() {
@@ -162,7 +180,7 @@ class LoopDriver final : public Driver, public Engine {
     Planner::Completed completed = planner_.complete(std::move(result));
     if (completed.fault) return lose(*completed.fault);
     if (planner_.in_flight() == 0) {
-      if (std::optional<shards::Step> step = planner_.plan()) link_->send(*step);
+      if (std::optional<shards::Step> step = planner_.plan()) send(*step);
     }
     for (const Planner::PromptTokens& prompt : completed.prompts) deliver(prompt);
     for (const Planner::Token& token : completed.tokens) deliver(token);
@@ -182,15 +200,15 @@ class LoopDriver final : public Driver, public Engine {
   }
 
   void deliver(const Planner::PromptTokens& prompt) {
-    TokenListener& listener = *listeners_.at(prompt.id);
+    TokenListener& listener = *clients_.at(prompt.id).listener;
     bool sound = guarded(prompt.id, "the listener", [&] { listener.prompt(prompt.tokens); });
     if (!sound) fail(prompt.id);
   }
 
   void deliver(const Planner::Token& token) {
-    auto found = listeners_.find(token.id);
-    if (found == listeners_.end()) return;  // its prompt failed it
-    TokenListener& listener = *found->second;
+    auto found = clients_.find(token.id);
+    if (found == clients_.end()) return;  // its prompt failed it
+    TokenListener& listener = *found->second.listener;
     Verdict verdict = Verdict::go_on;
     bool ready = true;
     bool sound = guarded(token.id, "the listener", [&] {
@@ -213,7 +231,7 @@ class LoopDriver final : public Driver, public Engine {
     std::vector<RequestId> waiting(paused_.begin(), paused_.end());
     for (RequestId id : waiting) {
       bool ready = false;
-      bool sound = guarded(id, "the listener", [&] { ready = listeners_.at(id)->ready(); });
+      bool sound = guarded(id, "the listener", [&] { ready = clients_.at(id).listener->ready(); });
       if (!sound) {
         fail(id);
       } else if (ready) {
@@ -230,7 +248,7 @@ class LoopDriver final : public Driver, public Engine {
 
   // The request is gone before its listener hears of it, so that the listener may submit anew.
   void finish(RequestId id, FinishReason reason, const std::string& message) {
-    std::shared_ptr<TokenListener> listener = std::move(listeners_.extract(id).mapped());
+    std::shared_ptr<TokenListener> listener = std::move(clients_.extract(id).mapped().listener);
     paused_.erase(id);
     {
       std::lock_guard lock(admission_);
@@ -242,7 +260,7 @@ class LoopDriver final : public Driver, public Engine {
 
   void end_all(FinishReason reason, const std::string& message) {
     std::vector<RequestId> ids;
-    for (const auto& [id, listener] : listeners_) ids.push_back(id);
+    for (const auto& [id, client] : clients_) ids.push_back(id);
     std::sort(ids.begin(), ids.end());
     for (RequestId id : ids) {
       planner_.cancel(id);
@@ -280,7 +298,7 @@ class LoopDriver final : public Driver, public Engine {
 
   asio::io_context loop_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
-  std::unordered_map<RequestId, std::shared_ptr<TokenListener>> listeners_;
+  std::unordered_map<RequestId, Client> clients_;
   std::unordered_set<RequestId> paused_;
   std::vector<std::function<void()>> drained_;
   bool lost_ = false;

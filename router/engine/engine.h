@@ -24,6 +24,8 @@ enum class FinishReason : uint8_t {
 class TokenListener {
  public:
   virtual ~TokenListener() = default;
+  // The request left the queue: its first step is on its way. Once, also where it is preempted.
+  virtual void seated() {}
   // Where the request asked for prompt_logprobs: the prompt's tokens from the second on, with the
   // log-probability that the model gave each, chunk by chunk, all of them before the first accept.
   virtual void prompt(const std::vector<shards::SampledToken>& tokens) { (void)tokens; }
@@ -33,8 +35,8 @@ class TokenListener {
   // others need them, and comes back when this is true again and Engine::wake() was called. The
   // token that is being sampled already is still accepted: leave room for one more.
   virtual bool ready() const { return true; }
-  // Once, at the end, after the last accept. `message` only with `failed`. (What accept, ready or
-  // finished throw is logged and fails this request alone.)
+  // Once, at the end, after the last accept. `message` only with `failed`. (What they
+  // throw is logged and fails this request alone.)
   virtual void finished(FinishReason reason, const std::string& message) = 0;
 };
 
@@ -48,12 +50,16 @@ struct GenerationRequest {
 
 enum class Admission : uint8_t { accepted, queue_full, not_ready, draining };
 
-struct EngineStats {      // for /metrics and /health
-  int64_t queued = 0;     // requests waiting for a seat
-  int64_t running = 0;    // sequences seated
-  int64_t kv_blocks = 0;  // over all groups
+struct EngineStats {               // for /metrics and /health
+  int64_t queued = 0;              // requests waiting for a seat
+  int64_t running = 0;             // sequences seated
+  int64_t running_tokens = 0;      // that they hold in the KV cache
+  int64_t running_tokens_max = 0;  // and may come to hold: their prompts and max_tokens
+  int64_t kv_blocks = 0;           // over all groups
   int64_t kv_blocks_used = 0;
   int64_t steps = 0;
+  int64_t prefill_steps = 0, decode_steps = 0;  // with prompts, with decodes; one may be both
+  int64_t preempted = 0;                        // sequences that gave their seat to others
   int64_t prefill_tokens = 0, decode_tokens = 0;
   int64_t step_us_sum = 0;  // the shards' own timing
 };

@@ -175,6 +175,7 @@ bool Planner::evict_paused() {
 }
 
 void Planner::evict(Sequence& sequence) {
+  ++totals_.preempted;
   leave_seat(sequence);
   insert_by_arrival(queue_, &sequence);
 }
@@ -335,6 +336,8 @@ Planner::Completed Planner::complete(shards::StepResult result) {
   in_flight_.pop_front();
   completed_step_ = sent.number;
   ++totals_.steps;
+  totals_.prefill_steps += sent.prefill_tokens > 0;
+  totals_.decode_steps += sent.decode_tokens > 0;
   totals_.prefill_tokens += sent.prefill_tokens;
   totals_.decode_tokens += sent.decode_tokens;
   totals_.step_us_sum += result.execution_us;
@@ -366,6 +369,10 @@ EngineStats Planner::stats() const {
   EngineStats stats = totals_;
   stats.queued = static_cast<int64_t>(queue_.size());
   stats.running = static_cast<int64_t>(seated_.size());
+  for (const Sequence* sequence : seated_) {
+    stats.running_tokens += sequence->seat.computed;
+    stats.running_tokens_max += sequence->prompt_tokens + sequence->outputs_max;
+  }
   stats.kv_blocks = pools_.size();
   stats.kv_blocks_used = pools_.size() - pools_.free_count();
   return stats;

@@ -102,6 +102,9 @@ struct End {
 
 class Listener : public TokenListener {
  public:
+  void seated() override {
+    if (on_seated) on_seated();
+  }
   void prompt(const std::vector<shards::SampledToken>& tokens) override {
     if (on_prompt) on_prompt(tokens);
   }
@@ -117,6 +120,7 @@ class Listener : public TokenListener {
   }
   End end() { return end_.get_future().get(); }
 
+  std::function<void()> on_seated;
   std::function<void(const std::vector<shards::SampledToken>&)> on_prompt;
   std::function<Verdict(int32_t)> on_accept;
   std::function<void()> on_finished;
@@ -328,6 +332,30 @@ TEST_CASE("a listener that throws fails its own request alone") {
   CHECK(sound->end().output.size() == 20);
 }
 
+TEST_CASE("a listener hears once that its request left the queue, also where it is preempted") {
+  shards::ShardInfo info = small_shard();
+  info.kv_groups[0].blocks = 33;  // little more than one sequence
+  auto driver = Driver::start(std::make_unique<ThreadLink>(info), info, {}, {});
+  std::vector<std::shared_ptr<Listener>> listeners(6);
+  std::vector<int> seated(6);
+  for (size_t i = 0; i < 6; ++i) {
+    listeners[i] = std::make_shared<Listener>();
+    listeners[i]->on_seated = [&, i] { ++seated[i]; };
+    listeners[i]->on_accept = [&, i](int32_t) {
+      CHECK(seated[i] == 1);
+      return Verdict::go_on;
+    };
+    driver->engine().submit(request(listeners[i], 20, 100));
+  }
+  for (auto& listener : listeners) CHECK(listener->end().output.size() == 100);
+  CHECK(seated == std::vector<int>(6, 1));
+  const EngineStats stats = driver->engine().stats();
+  CHECK(stats.preempted > 0);
+  CHECK(stats.prefill_steps > 6);
+  CHECK(stats.decode_steps > 0);
+  CHECK(stats.prefill_steps + stats.decode_steps >= stats.steps);
+}
+
 TEST_CASE("a prompt's logprobs come chunk by chunk before the first token") {
   shards::ShardInfo info = small_shard();
   info.top_logprobs_max = 20;
@@ -361,9 +389,13 @@ TEST_CASE("a prompt's logprobs come chunk by chunk before the first token") {
   }
 }
 
-TEST_CASE("a listener that throws at its prompt's logprobs fails its request alone") {
+TEST_CASE("a listener that throws when seated or at its prompt fails its request alone") {
   shards::ShardInfo info = small_shard();
   auto driver = Driver::start(std::make_unique<ThreadLink>(info), info, {}, {});
+  auto unseated = std::make_shared<Listener>();
+  unseated->on_seated = [] { throw std::runtime_error("no"); };
+  driver->engine().submit(request(unseated));
+  CHECK(unseated->end().reason == FinishReason::failed);
   auto broken = std::make_shared<Listener>();
   broken->on_prompt = [](const auto&) { throw std::runtime_error("too much"); };
   auto sound = std::make_shared<Listener>();
