@@ -116,13 +116,17 @@ void HostSampler::exchange(std::vector<T>& all, std::vector<T>& own, const Turn&
 void HostSampler::take_out_adjusted(const Turn& turn) {
   if (!any_adjusted(turn)) return;
   for (int64_t row = turn.worker; row < turn.rows; row += turn.workers.count()) {
-    std::vector<Adjusted>& taken = rows_[static_cast<size_t>(row)].adjusted;
-    taken.clear();
+    Adjusted& taken = rows_[static_cast<size_t>(row)].adjusted;
+    taken.ids.clear();
+    taken.model.clear();
+    taken.drawn.clear();
     if (!adjusted(row)) continue;
     for (const Adjustment& adjustment : adjustments(params(row).slot)) {
       if (adjustment.id < args_.vocab.begin || adjustment.id >= args_.vocab.end) continue;
       float& logit = slice(row)[adjustment.id - args_.vocab.begin];
-      taken.push_back({adjustment.id, logit, adjusted_logit(logit, adjustment, params(row))});
+      taken.ids.push_back(adjustment.id);
+      taken.model.push_back(logit);
+      taken.drawn.push_back(adjusted_logit(logit, adjustment, params(row)));
       logit = kLowest;
     }
   }
@@ -137,17 +141,17 @@ void HostSampler::add_adjusted(int64_t row) {
   Candidates& model = own_model_[static_cast<size_t>(row)];
   model = drawn;
   const int wanted = candidates_needed(params(row));
-  for (const Adjusted& token : rows_[static_cast<size_t>(row)].adjusted) {
-    if (token.model > kLowest) add_candidate(model, {token.model, token.id}, wanted);
-    if (token.drawn > kLowest) add_candidate(drawn, {token.drawn, token.id}, wanted);
+  const Adjusted& taken = rows_[static_cast<size_t>(row)].adjusted;
+  for (size_t i = 0; i < taken.ids.size(); ++i) {
+    if (taken.model[i] > kLowest) add_candidate(model, {taken.model[i], taken.ids[i]}, wanted);
+    if (taken.drawn[i] > kLowest) add_candidate(drawn, {taken.drawn[i], taken.ids[i]}, wanted);
   }
 }
 
-// Puts the adjusted logits where the draw looks for them.
-void HostSampler::put_in_adjusted(int64_t row) {
-  for (const Adjusted& token : rows_[static_cast<size_t>(row)].adjusted) {
-    slice(row)[token.id - args_.vocab.begin] = token.drawn;
-  }
+// In the places of the adjusted tokens: `drawn` for the draw to look at, `model` in the end.
+void HostSampler::put_in(int64_t row, const std::vector<float>& logits) {
+  const std::vector<int32_t>& ids = rows_[static_cast<size_t>(row)].adjusted.ids;
+  for (size_t i = 0; i < ids.size(); ++i) slice(row)[ids[i] - args_.vocab.begin] = logits[i];
 }
 
 void HostSampler::find_best(const Turn& turn) {
@@ -233,11 +237,13 @@ void HostSampler::sum_masses(const Turn& turn) {
     }
     if (!adjusted(row)) continue;
     const Row& state = rows_[static_cast<size_t>(row)];
-    for (const Adjusted& token : state.adjusted) {
-      own.model += mass_of(&token.model, 1, model_candidates(row).best[0].logit, 1);
-      if (needs_tempered_mass(state.draw)) own.tempered += tempered_mass(row, &token.drawn, 1);
+    const Adjusted& taken = state.adjusted;
+    const auto tokens = static_cast<int64_t>(taken.ids.size());
+    own.model += mass_of(taken.model.data(), tokens, model_candidates(row).best[0].logit, 1);
+    if (needs_tempered_mass(state.draw)) {
+      own.tempered += tempered_mass(row, taken.drawn.data(), tokens);
     }
-    put_in_adjusted(row);
+    put_in(row, taken.drawn);
   }
   exchange(all_masses_, own_masses_, turn);
 }
@@ -334,8 +340,10 @@ void HostSampler::find_model_logits(const Turn& turn) {
     const bool here = id >= args_.vocab.begin && id < args_.vocab.end;
     Candidate& found = own_drawn_[static_cast<size_t>(row)];
     found = here ? Candidate{slice(row)[id - args_.vocab.begin], id} : Candidate{0, -1};
-    for (const Adjusted& token : state.adjusted) {
-      if (token.id == id) found.logit = token.model;
+    const std::vector<int32_t>& ids = state.adjusted.ids;
+    const auto taken = std::find(ids.begin(), ids.end(), id);
+    if (taken != ids.end()) {
+      found.logit = state.adjusted.model[static_cast<size_t>(taken - ids.begin())];
     }
   }
   exchange(all_drawn_, own_drawn_, turn);
@@ -364,9 +372,7 @@ void HostSampler::report(const Turn& turn) {
     }
     if (params(row).slot >= 0) last_tokens[params(row).slot] = result.token;
     if (!adjusted(row)) continue;
-    for (const Adjusted& token : state.adjusted) {
-      slice(row)[token.id - args_.vocab.begin] = token.model;
-    }
+    put_in(row, state.adjusted.model);
     if (penalised(params(row))) count_drawn(params(row).slot, result.token);
   }
 }

@@ -38,16 +38,16 @@ class HostSampler {
     Mass model;     // at temperature 1
     Mass tempered;  // at the row's temperature, where its draw needs it
   };
-  struct Adjusted {  // a token of this rank's slice
-    int32_t id;
-    float model;  // its logit as the model has it
-    float drawn;  // as the draw sees it
+  struct Adjusted {  // tokens of this rank's slice
+    std::vector<int32_t> ids;
+    std::vector<float> model;  // their logits as the model has them
+    std::vector<float> drawn;  // as the draw sees them
   };
   struct Row {
     Draw draw;
-    Finding finding;                 // what the draw sees
-    Candidates model;                // of an adjusted row: without the adjustments
-    std::vector<Adjusted> adjusted;  // taken out of the slice
+    Finding finding;    // what the draw sees
+    Candidates model;   // of an adjusted row: without the adjustments
+    Adjusted adjusted;  // taken out of the slice
     Masses masses;
     Candidate chosen;
   };
@@ -61,7 +61,7 @@ class HostSampler {
   void take_out_adjusted(const Turn& turn);
   void find_best(const Turn& turn);
   void add_adjusted(int64_t row);
-  void put_in_adjusted(int64_t row);
+  void put_in(int64_t row, const std::vector<float>& logits);
   Mass tempered_mass(int64_t row, const float* logits, int64_t count) const;
   void sum_masses(const Turn& turn);
   void draw(const Turn& turn);

@@ -169,8 +169,25 @@ void extend(Nucleus& nucleus, const Candidate* sorted, int64_t count, float max,
   }
 }
 
+// Calls each(begin, end) with the places that stand sorted so far, more of them each time, until it
+// is false: what is wanted is nearly always a small part of a row.
+template <class Item, class Before, class Each>
+void sort_as_needed(std::vector<Item>& items, const Before& before, const Each& each) {
+  const auto count = static_cast<int64_t>(items.size());
+  int64_t begin = 0;
+  for (int64_t size = 1024; begin < count; size *= 4) {
+    const int64_t end = std::min(begin + size, count);
+    const auto first = items.begin() + begin, last = items.begin() + end;
+    if (end < count) std::nth_element(first, last, items.end(), before);
+    std::sort(first, last, before);
+    if (!each(begin, end)) return;
+    begin = end;
+  }
+}
+
 struct Surprise {
   double distance;  // of a token's surprise from the entropy; the total's logarithm cancels out
+  Mass mass;
   Candidate token;
 };
 
@@ -180,30 +197,31 @@ void keep_typical(Nucleus& kept, Candidate* candidates, float max, const Samplin
     return (static_cast<double>(max) - static_cast<double>(candidate.logit)) /
            static_cast<double>(params.temperature);
   };
-  const auto mass = [&](const Candidate& candidate) {
-    return mass_of(&candidate.logit, 1, max, params.temperature);
-  };
   const auto total = static_cast<double>(kept.mass);
   double mean = 0;
-  for (int64_t i = 0; i < kept.count; ++i) {
-    mean += static_cast<double>(mass(candidates[i])) / total * depth(candidates[i]);
-  }
   std::vector<Surprise> surprises(static_cast<size_t>(kept.count));
   for (int64_t i = 0; i < kept.count; ++i) {
-    surprises[static_cast<size_t>(i)] = {std::fabs(depth(candidates[i]) - mean), candidates[i]};
+    const Mass mass = mass_of(&candidates[i].logit, 1, max, params.temperature);
+    mean += static_cast<double>(mass) / total * depth(candidates[i]);
+    surprises[static_cast<size_t>(i)] = {0, mass, candidates[i]};
   }
-  std::sort(surprises.begin(), surprises.end(), [](const Surprise& a, const Surprise& b) {
-    return a.distance < b.distance || (a.distance == b.distance && better(a.token, b.token));
-  });
+  for (Surprise& surprise : surprises) surprise.distance = std::fabs(depth(surprise.token) - mean);
   const double wanted = static_cast<double>(params.typical_p) * total;
+  double last = 0;
   kept = {};
-  for (const Surprise& next : surprises) {
-    const bool enough = static_cast<double>(kept.mass) >= wanted;
-    const size_t last = static_cast<size_t>(kept.count) - 1;
-    if (enough && next.distance > surprises[last].distance) break;
-    candidates[kept.count++] = next.token;
-    kept.mass += mass(next.token);
-  }
+  const auto nearer = [](const Surprise& a, const Surprise& b) {
+    return a.distance < b.distance || (a.distance == b.distance && better(a.token, b.token));
+  };
+  sort_as_needed(surprises, nearer, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const Surprise& next = surprises[static_cast<size_t>(i)];
+      if (static_cast<double>(kept.mass) >= wanted && next.distance > last) return false;
+      candidates[kept.count++] = next.token;
+      kept.mass += next.mass;
+      last = next.distance;
+    }
+    return true;
+  });
 }
 
 // One of the `kept` first candidates; their order changes.
@@ -357,31 +375,22 @@ Candidate draw_from_row(const SamplingParams& params, const float* row, int64_t 
     all[static_cast<size_t>(i)] = {std::isnan(row[i]) ? kLowest : row[i], static_cast<int32_t>(i)};
   }
   const int64_t top_k = effective_top_k(params, vocab_size);
-  const auto sort_next = [&](int64_t begin, int64_t end) {
-    if (end < vocab_size) {
-      std::nth_element(all.begin() + begin, all.begin() + end, all.end(), better);
-    }
-    std::sort(all.begin() + begin, all.begin() + end, better);
-  };
   Nucleus kept;
   if (top_k > 0) {
-    sort_next(0, top_k);
+    std::nth_element(all.begin(), all.begin() + top_k, all.end(), better);
+    std::sort(all.begin(), all.begin() + top_k, better);
     total = mass_of_all(all.data(), top_k, max, params.temperature);
     extend(kept, all.data(), top_k, max, params, total);
   } else if (params.top_p >= 1 && params.min_p <= 0) {  // typical_p alone: every possible token
     const auto possible = std::remove_if(all.begin(), all.end(), [&](const Candidate& token) {
       return mass_of(&token.logit, 1, max, params.temperature) == 0;
     });
-    kept.count = possible - all.begin();
-    kept.mass = mass_of_all(all.data(), kept.count, max, params.temperature);
-  } else {  // the nucleus is nearly always small: sort only as much of the row as it takes
-    int64_t begin = 0;
-    for (int64_t size = 1024; begin < vocab_size && !kept.reached; size *= 4) {
-      const int64_t end = std::min(begin + size, vocab_size);
-      sort_next(begin, end);
+    kept = {.count = possible - all.begin(), .mass = total};
+  } else {
+    sort_as_needed(all, better, [&](int64_t begin, int64_t end) {
       extend(kept, all.data() + begin, end - begin, max, params, total);
-      begin = end;
-    }
+      return !kept.reached;
+    });
   }
   return draw_kept(params, all.data(), kept, max);
 }
