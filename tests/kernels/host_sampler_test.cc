@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <fstream>
 #include <map>
 
 #include "tests/kernels/backends.h"
@@ -173,6 +174,63 @@ bool fits(const std::map<int32_t, int>& counts, const std::map<int32_t, double>&
   return true;
 }
 
+struct Case {  // of tests/reference/sampling_cases.bin; sampling_golden.py describes the file
+  SamplingParams params;
+  std::vector<Adjustment> list;
+  std::vector<float> logits, probabilities;
+};
+
+template <class T>
+std::vector<T> read_values(std::ifstream& file, int count) {
+  std::vector<T> values(static_cast<size_t>(count));
+  file.read(reinterpret_cast<char*>(values.data()), count * 4);
+  return values;
+}
+std::vector<int32_t> read_list(std::ifstream& file) {
+  return read_values<int32_t>(file, read_values<int32_t>(file, 1)[0]);
+}
+
+Case read_case(std::ifstream& file, int vocab) {
+  Case golden;
+  const auto numbers = read_values<float>(file, 7);
+  const auto whole = read_values<int32_t>(file, 2);
+  SamplingParams& params = golden.params;
+  params.temperature = numbers[0];
+  params.top_p = numbers[1];
+  params.min_p = numbers[2];
+  params.typical_p = numbers[3];
+  params.repetition_penalty = numbers[4];
+  params.frequency_penalty = numbers[5];
+  params.presence_penalty = numbers[6];
+  params.top_k = whole[0];
+  params.min_tokens = whole[1];
+  params.adjusted = 1;
+  std::map<int32_t, Adjustment> by_id;
+  for (const int32_t id : read_list(file)) by_id[id].in_prompt = 1;
+  for (const int32_t id : read_list(file)) ++by_id[id].output_count;
+  const auto biased = read_list(file);
+  const auto biases = read_values<float>(file, static_cast<int>(biased.size()));
+  for (size_t i = 0; i < biased.size(); ++i) by_id[biased[i]].bias = biases[i];
+  for (const int32_t id : read_list(file)) by_id[id].late = 1;
+  for (auto& [id, adjustment] : by_id) {
+    adjustment.id = id;
+    golden.list.push_back(adjustment);
+  }
+  golden.logits = read_values<float>(file, vocab);
+  golden.probabilities = read_values<float>(file, vocab);
+  return golden;
+}
+
+std::vector<Case> read_cases() {
+  std::ifstream file(CHORUS_SOURCE_DIR "/tests/reference/sampling_cases.bin", std::ios::binary);
+  REQUIRE(read_values<int32_t>(file, 1)[0] == 0x31435343);  // "CSC1"
+  const auto sizes = read_values<int32_t>(file, 2);
+  std::vector<Case> cases;
+  for (int i = 0; i < sizes[0]; ++i) cases.push_back(read_case(file, sizes[1]));
+  REQUIRE(file.good());
+  return cases;
+}
+
 const std::vector<SamplingParams> kKinds = {
     with(1, 0, 1),
     with(0.7F, 5, 1),
@@ -287,6 +345,46 @@ TEST_CASE("tokens come as often as temperature, top_k and top_p say") {
       }
     }
     CHECK(fits(counts, expected, kRows * kRuns));
+  }
+}
+
+TEST_CASE("tokens come as often as transformers' processors say") {
+  constexpr int kRows = 50, kRuns = 20;
+  const auto cases = read_cases();
+  REQUIRE(cases.size() == 96);
+  for (size_t i = 0; i < cases.size(); ++i) {
+    CAPTURE(i);
+    const Case& golden = cases[i];
+    std::map<int32_t, double> expected;
+    for (size_t id = 0; id < golden.probabilities.size(); ++id) {
+      if (golden.probabilities[id] > 0) {
+        expected[static_cast<int32_t>(id)] = static_cast<double>(golden.probabilities[id]);
+      }
+    }
+    std::vector<float> repeated;
+    std::vector<SamplingParams> rows(kRows, golden.params);
+    for (int row = 0; row < kRows; ++row) {
+      repeated.insert(repeated.end(), golden.logits.begin(), golden.logits.end());
+      rows[static_cast<size_t>(row)].output_index = row;
+      rows[static_cast<size_t>(row)].slot = row;  // each counts what it draws
+    }
+    std::map<int32_t, int> counts;
+    for (int run = 0; run < kRuns; ++run) {
+      for (auto& row : rows) row.seed = static_cast<uint64_t>(run);
+      for (const Sampled& sampled : sample(repeated, rows, 1, Lists(kRows, golden.list)).sampled) {
+        REQUIRE(expected.count(sampled.token) == 1);
+        ++counts[sampled.token];
+      }
+    }
+    CHECK(fits(counts, expected, kRows * kRuns));
+    SamplingParams greedy = golden.params;
+    greedy.temperature = 0;
+    const auto best =
+        std::max_element(expected.begin(), expected.end(),
+                         [](const auto& a, const auto& b) { return a.second < b.second; });
+    if (golden.params.typical_p == 1) {
+      CHECK(sample(golden.logits, {greedy}, 1, {golden.list}).sampled[0].token == best->first);
+    }
   }
 }
 
