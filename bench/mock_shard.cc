@@ -143,7 +143,12 @@ class MockExecution final : public step::Execution {
     for (const step::Row& row : step.rows) {
       tokens += row.tokens.empty() ? 1 : static_cast<int64_t>(row.tokens.size());
       if (row.start) alternatives_[row.slot] = row.start->sampling.top_logprobs;
-      if (row.sample) result.rows.push_back(sample(row));
+      if (!row.sample && row.logprob_positions.empty()) continue;
+      step::RowResult& out = result.rows.emplace_back();
+      out.slot = row.slot;
+      if (row.sample) out.sampled = sample(row);
+      for (const int32_t position : row.logprob_positions)
+        out.prompt.push_back(rate(row, position));
     }
     result.execution_us = options_.step_us + tokens * options_.token_us;
     if (result.execution_us > 0) {
@@ -157,9 +162,8 @@ class MockExecution final : public step::Execution {
     return words_[(static_cast<size_t>(slot) * 7919 + static_cast<size_t>(index)) % words_.size()];
   }
 
-  step::RowResult sample(const step::Row& row) const {
-    step::RowResult result{.slot = row.slot, .sampled = {}};
-    kernels::Sampled& sampled = result.sampled;
+  kernels::Sampled sample(const step::Row& row) const {
+    kernels::Sampled sampled;
     const bool ends = options_.answer_tokens > 0 && row.output_index >= options_.answer_tokens;
     sampled.token = ends ? end_ : word(row.slot, row.output_index);
     sampled.logprob = -0.5F;
@@ -168,7 +172,16 @@ class MockExecution final : public step::Execution {
       sampled.top_ids[i] = i == 0 ? sampled.token : word(row.slot, row.output_index + i);
       sampled.top_logprobs[i] = -0.5F - static_cast<float>(i);
     }
-    return result;
+    return sampled;
+  }
+
+  // The prompt's token behind a place in the row; without alternatives.
+  static kernels::Sampled rate(const step::Row& row, int32_t position) {
+    const auto next = static_cast<size_t>(position) + 1;
+    kernels::Sampled rated;
+    rated.token = next < row.tokens.size() ? row.tokens[next] : row.next_chunk_token;
+    rated.logprob = -0.5F;
+    return rated;
   }
 
   const Options& options_;
