@@ -75,7 +75,7 @@ struct Step {
 
 struct RowResult {
   int slot = 0;
-  kernels::Sampled sampled;                   // token -1 where the row asked for none
+  kernels::Sampled sampled = {};              // token -1 where the row asked for none
   std::vector<kernels::Sampled> prompt = {};  // one for each of the logprob positions
 };
 
