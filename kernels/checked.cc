@@ -413,7 +413,8 @@ void CheckedOps::look_at_adjustments(const Contract& contract, const SampleArgs&
                  "are missing for an adjusted row");
   const auto counts = read<int32_t>(args.adjustment_counts);
   const int32_t count = counts[static_cast<size_t>(slot)];
-  contract.inside(count, args.vocab_size + 1, "adjustment_counts", "entry");
+  const auto room = args.adjustments.cols / static_cast<int64_t>(sizeof(Adjustment));
+  contract.inside(count, room + 1, "adjustment_counts", "entry");
   std::vector<Adjustment> list(static_cast<size_t>(count));
   ops_->download(list.data(), args.adjustments, slot * args.adjustments.cols,
                  count * static_cast<int64_t>(sizeof(Adjustment)));
@@ -631,8 +632,9 @@ void CheckedOps::sample(const SampleArgs& args) {
   if (args.adjustments.data != nullptr) {
     const int64_t slots = args.last_tokens.rows;
     check_view(contract, {"adjustments", args.adjustments}, DType::u8);
-    check_shape(contract, {"adjustments", args.adjustments}, slots,
-                args.vocab_size * static_cast<int64_t>(sizeof(Adjustment)));
+    contract.equal(args.adjustments.rows, slots, "adjustments", "rows");
+    contract.holds(args.adjustments.cols % static_cast<int64_t>(sizeof(Adjustment)) == 0,
+                   "adjustments", "do not consist of whole entries");
     check_view(contract, {"adjustment_counts", args.adjustment_counts}, DType::i32);
     check_shape(contract, {"adjustment_counts", args.adjustment_counts}, slots, 1);
   }

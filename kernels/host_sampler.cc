@@ -384,7 +384,8 @@ void HostSampler::count_drawn(int slot, int32_t token) {
     return;
   }
   int32_t& count = static_cast<int32_t*>(args_.adjustment_counts.data)[slot];
-  ++count;  // there is room: each token of the vocabulary stands in the list once
+  ++count;
+  assert(count * static_cast<int64_t>(sizeof(Adjustment)) <= args_.adjustments.cols);
   adjustments(slot).back() = {.id = token, .output_count = 1};
 }
 

@@ -99,8 +99,8 @@ struct SampleArgs {        // choose one token per wanted row
   View results;            // u8 [wanted, sizeof(Sampled)]; the same on every rank
   View last_tokens;        // i32 [slots, 1]: results[r].token is stored at params[r].slot
   // Per slot the list of adjustments, for rows whose params say `adjusted`, the same on every rank.
-  // A penalised row's token is counted there.
-  View adjustments = {};        // u8 [slots, vocab_size * sizeof(Adjustment)]
+  // A penalised row's token is counted there: a list must have room for all tokens to come.
+  View adjustments = {};        // u8 [slots, room * sizeof(Adjustment)]
   View adjustment_counts = {};  // i32 [slots, 1]: entries of each list
 };
 

@@ -66,6 +66,11 @@ Fault find_list_fault(const shards::Sampling& in, const RequestLimits& limits) {
   if (Fault fault = find_id_fault(in.late_ids, "late_ids", limits.vocab_size)) return fault;
   if (Fault fault = find_order_fault(biased, "logit_bias")) return fault;
   if (Fault fault = find_order_fault(in.late_ids, "late_ids")) return fault;
+  const auto adjusted = static_cast<int64_t>(biased.size() + in.late_ids.size());
+  if (Fault fault = unless(adjusted <= shards::kAdjustedIdsMax,
+                           "the number of logit_bias and late_ids", adjusted)) {
+    return fault;
+  }
   // Something must be left to sample.
   return unless(static_cast<int64_t>(in.late_ids.size()) < limits.vocab_size,
                 "the number of late_ids", in.late_ids.size());

@@ -40,6 +40,8 @@ struct LogitBias {
   float bias = 0;
 };
 
+inline constexpr int64_t kAdjustedIdsMax = 4096;  // logit_bias and late_ids of a sequence together
+
 struct Sampling {
   float temperature = 0;  // 0: greedy
   float top_p = 1;

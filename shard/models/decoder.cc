@@ -80,7 +80,7 @@ StepBuffers Decoder::make_buffers(const StepLimits& limits) {
   buffers.last_tokens = ops_.allocate(DType::i32, limits.slots, 1);
   buffers.adjustments =
       ops_.allocate(DType::u8, limits.slots,
-                    spec_.shape.vocab * static_cast<int64_t>(sizeof(kernels::Adjustment)));
+                    limits.adjustments * static_cast<int64_t>(sizeof(kernels::Adjustment)));
   buffers.adjustment_counts = ops_.allocate(DType::i32, limits.slots, 1);
   for (size_t group = 0; group < spec_.kv_groups.size(); ++group) {
     buffers.block_tables.push_back(ops_.allocate(DType::i32, limits.slots, limits.blocks_max));

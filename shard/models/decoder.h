@@ -14,13 +14,14 @@ namespace chorus::models {
 
 // The fixed buffers that a step's inputs are written to and its results read from. Capacities:
 // `tokens` rows, `rows` sequences with a part in the step (each wants at most one sample), `wanted`
-// logit rows, `slots` seats, `blocks_max` entries of a block table.
+// logit rows, `slots` seats, `blocks_max` entries of a block table, `adjustments` of a seat's list.
 struct StepLimits {
   int tokens = 0;
   int rows = 0;
   int wanted = 0;
   int slots = 0;
   int64_t blocks_max = 0;
+  int64_t adjustments = 0;
 };
 
 struct StepBuffers {
@@ -32,7 +33,7 @@ struct StepBuffers {
   kernels::View params;                     // u8 [wanted, sizeof(SamplingParams)]
   kernels::View results;                    // u8 [wanted, sizeof(Sampled)]
   kernels::View last_tokens;                // i32 [slots, 1]
-  kernels::View adjustments;                // u8 [slots, vocabulary * sizeof(Adjustment)]
+  kernels::View adjustments;                // u8 [slots, adjustments * sizeof(Adjustment)]
   kernels::View adjustment_counts;          // i32 [slots, 1]
   std::vector<kernels::View> block_tables;  // per KV group: i32 [slots, blocks_max]
   kernels::View logits;                     // f32 [wanted, vocabulary slice]

@@ -70,7 +70,10 @@ Executor::Executor(kernels::Ops& ops, models::Decoder& decoder, comm::Communicat
                    .rows = limits.slots,
                    .wanted = std::max(limits.slots, kLogitRowsMin),
                    .slots = limits.slots,
-                   .blocks_max = ceil_div(limits.context_max, ops.block_tokens())},
+                   .blocks_max = ceil_div(limits.context_max, ops.block_tokens()),
+                   // A token is sampled behind the last position as well.
+                   .adjustments = std::min(decoder.spec().shape.vocab,
+                                           limits.context_max + 1 + kAdjustedIdsMax)},
       buffers_(decoder.make_buffers(step_limits_)),
       seats_(static_cast<size_t>(limits.slots)) {}
 
@@ -203,6 +206,10 @@ tl::expected<void, std::string> Executor::check(const Step& step) const {
 tl::expected<void, std::string> Executor::take_seat(const Row& row, Seat& seat) {
   if (seat.taken) return refuse("the seat is taken by another sequence");
   const NewSequence& start = *row.start;
+  if (static_cast<int64_t>(start.history.size()) > limits_.context_max) {
+    return refuse("start.history has {} tokens, the context {}", start.history.size(),
+                  limits_.context_max);
+  }
   if (auto sound = check_start(start, decoder_.spec().shape.vocab); !sound) return sound;
   const Sampling& sampling = start.sampling;
   const std::vector<Adjustment> adjustments = adjustments_of(start);

@@ -79,6 +79,7 @@ Checked check_start(const NewSequence& start, int64_t vocab_size) {
     }
   }
   const auto history = static_cast<int64_t>(start.history.size());
+  const auto adjusted = static_cast<int64_t>(biased.size() + sampling.late_ids.size());
   const Checked checks[] = {
       check_ids(biased, "sampling.logit_bias", vocab_size),
       check_rising(biased, "sampling.logit_bias"),
@@ -88,6 +89,8 @@ Checked check_start(const NewSequence& start, int64_t vocab_size) {
       refuse_unless(static_cast<int64_t>(sampling.late_ids.size()) < vocab_size,
                     "the length of sampling.late_ids", sampling.late_ids.size(),
                     "less than the vocabulary"),
+      refuse_unless(adjusted <= kAdjustedIdsMax, "the length of logit_bias and late_ids", adjusted,
+                    fmt::format("{} at most", kAdjustedIdsMax)),
       refuse_unless(start.output_begin >= 0 && start.output_begin <= history, "start.output_begin",
                     start.output_begin, fmt::format("0 to {}, the length of the history", history)),
   };

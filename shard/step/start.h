@@ -10,6 +10,8 @@
 
 namespace chorus::step {
 
+inline constexpr int64_t kAdjustedIdsMax = 4096;  // logit_bias and late_ids together
+
 // Every number in its range, every id in the vocabulary; otherwise the field's name and value.
 tl::expected<void, std::string> check_start(const NewSequence& start, int64_t vocab_size);
 

@@ -34,6 +34,12 @@ TEST_CASE("a request that a shard would refuse fails, and says which field is wr
         "logit_bias nan is out of range");
   CHECK(fault([](Request&, Sampling& s) { s.logit_bias = {{.id = -1, .bias = 1}}; }) ==
         "logit_bias -1 is out of range");
+  const RequestLimits wide{.context_max = 128, .vocab_size = 10000, .top_logprobs_max = 20};
+  GenerationRequest many = sound;
+  for (int id = 0; id < 4096; ++id) many.sampling.logit_bias.push_back({.id = id, .bias = 1});
+  CHECK_FALSE(find_fault(many, wide));
+  many.sampling.late_ids = {7};
+  CHECK(find_fault(many, wide) == "the number of logit_bias and late_ids 4097 is out of range");
   CHECK(fault([](Request&, Sampling& s) {
           s.late_ids = {4, 4};
         }) == "late_ids: token 4 is not below the one behind it");

@@ -121,7 +121,7 @@ step::Sampling sampling_of(size_t i) {
   if (i % 8 == 7) sampling.typical_p = 0.8F;
   if (i % 5 == 2) {
     sampling.min_tokens = 6;
-    for (int32_t id = 0; id < 40000; id += 3) sampling.late_ids.push_back(id);
+    for (int32_t id = 0; id < 12000; id += 3) sampling.late_ids.push_back(id);
   }
   if (i % 4 == 2) sampling.logit_bias = {{.id = 28, .bias = -100}, {.id = 260, .bias = 2}};
   return sampling;

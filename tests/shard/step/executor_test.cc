@@ -108,6 +108,10 @@ TEST_CASE("a start out of range is refused with the field's name") {
   check({.sampling = {.late_ids = {-1}}}, "sampling.late_ids names token -1");
   check({.sampling = {.late_ids = {4, 3}}}, "sampling.late_ids: token 4 is not below 3");
   check({.sampling = {.top_logprobs = 65}}, "sampling.top_logprobs is 65, expected 0 to 64");
+  step::Sampling many;
+  for (int32_t id = 0; id < 4097; ++id) many.late_ids.push_back(id);
+  check({.sampling = many}, "the length of logit_bias and late_ids is 4097, expected 4096 at most");
+  check({.history = std::vector<int32_t>(129, 5)}, "start.history has 129 tokens, the context 128");
   check({.history = {5, 49152}}, "start.history names token 49152");
   check({.history = {5, 6}, .output_begin = 3}, "start.output_begin is 3, expected 0 to 2");
   const step::Sampling penalised{.presence_penalty = 1};
