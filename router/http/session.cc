@@ -425,9 +425,14 @@ class BeastSession final : public Session,
   Task<> refuse(Error error) {
     closing_ = true;
     if (request_.id.empty()) request_.id = make_request_id();
-    process::log_info("refused a request: {} {}", api::status_of(error.kind), error.message);
     api::Response response = api::error_response(error);
     co_await respond(std::move(response));
+    if (request_.method.empty()) {
+      process::log_info("refused a request: {} {}", status_, error.message);
+    } else {
+      log_detail_ = std::move(error.message);
+      log_exchange(0);
+    }
   }
 
   std::string head_text(const api::Response& response) {

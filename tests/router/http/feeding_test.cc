@@ -1,0 +1,67 @@
+// Requests in arbitrary pieces, and clients that leave at any byte.
+#include "tests/router/http/feeding.h"
+
+#include <catch2/catch.hpp>
+#include <regex>
+
+#include "tests/router/http/smuggling_corpus.h"
+
+namespace chorus {
+namespace {
+
+using http_test::feed;
+using http_test::FeedPlan;
+
+// Without what differs between two answers to the same request.
+std::string comparable(const std::string& received) {
+  static const std::regex varying("(Date|X-Request-Id): [^\r]*|request [0-9a-f]{32}");
+  return std::regex_replace(received, varying, "");
+}
+
+std::string get(const std::string& path) {
+  return "GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n";
+}
+
+}  // namespace
+
+TEST_CASE("how a request is cut into pieces changes nothing in its answer") {
+  for (const auto& sent : http_test::smuggling_corpus()) {
+    INFO(sent.name);
+    const std::string bytes = sent.bytes + get("/s") + get("/canary");
+    const auto whole = feed(bytes, {});
+    CHECK(whole.ended);
+    CHECK(http_test::fault_in_answers(whole.received, whole.calls, false).empty());
+    for (uint32_t seed = 1; seed <= 3; ++seed) {
+      const auto pieces = feed(bytes, {.seed = seed, .piece_bytes_max = seed * 7});
+      CHECK(pieces.ended);
+      CHECK(pieces.calls == whole.calls);
+      CHECK(comparable(pieces.received) == comparable(whole.received));
+    }
+  }
+}
+
+TEST_CASE("a client that leaves a stream at any byte ends its session") {
+  const std::string request = get("/s");
+  const size_t all = feed(request, {}).received.size();
+  REQUIRE(all > 4000);
+  for (size_t byte = 1; byte <= all; byte += byte < 700 ? 1 : 97) {
+    INFO(byte);
+    const auto fed = feed(request, {.leave_received = byte});
+    CHECK(fed.ended);
+    CHECK(fed.calls == 1);
+  }
+}
+
+TEST_CASE("a client that leaves at any byte of its request ends its session, answered or not") {
+  const std::string request = get("/w") +
+                              "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                              "5\r\nhello\r\n0\r\nX: y\r\n\r\n";
+  for (size_t byte = 0; byte <= request.size(); ++byte) {
+    INFO(byte);
+    const auto fed = feed(request, {.piece_bytes_max = 9, .leave_sent = byte});
+    CHECK(fed.ended);
+    CHECK(fed.calls <= 1);
+  }
+}
+
+}  // namespace chorus
