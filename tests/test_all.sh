@@ -54,6 +54,9 @@ for target in build/fuzz/bin/*_fuzz; do
   grep -E "number_of_executed_units|new_units_added" "$log/$name.txt"
 done
 
+step "the smuggling corpus bare and behind nginx and haproxy"
+.venv/bin/python -m pytest -q tests/smuggling
+
 step "20 kills of each process, 64 clients"
 CHORUS_KILLS=20 CHORUS_CLIENTS=64 .venv/bin/python -m pytest -q tests/e2e/test_processes.py -k "kill or hang"
 

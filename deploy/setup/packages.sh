@@ -8,7 +8,7 @@ build="g++ make cmake ninja-build ccache pkg-config git ca-certificates curl unz
   nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libexpected-dev prometheus-cpp-dev libonig-dev libssl-dev
   libcurl4-openssl-dev catch2"
 test="clang-format-14 openssl"
-test_all="clang-19 libclang-rt-19-dev"
+test_all="clang-19 libclang-rt-19-dev nginx-light haproxy"
 
 wanted=""
 for purpose in "$@"; do
@@ -37,8 +37,15 @@ if [ "$(id -u)" != 0 ]; then
   as_root=sudo
 fi
 echo "Installing Debian packages:$missing"
+# What is installed for a test (nginx, haproxy) must not start serving on this machine.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+  printf '#!/bin/sh\nexit 101\n' | $as_root tee $policy >/dev/null
+  $as_root chmod +x $policy
+  restore="$as_root rm -f $policy"
+fi
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+trap 'rm -f "$log"; ${restore:-true}' EXIT
 export DEBIAN_FRONTEND=noninteractive
 if ! { $as_root apt-get update && $as_root apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1; then
   tail -n 20 "$log" >&2
