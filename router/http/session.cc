@@ -123,7 +123,9 @@ class BeastSession final : public Session,
 
   void drain() override {
     draining_ = true;
-    if (idle_) connection_->close();
+    if (!idle_) return;
+    connection_->shut_sending();
+    connection_->close();
   }
 
   void abort() override {
@@ -350,7 +352,7 @@ class BeastSession final : public Session,
     if (outcome == Outcome::timed_out && !idle_) {
       Error error{.kind = ErrorKind::timeout, .message = "the request came too slowly"};
       co_await refuse(std::move(error));
-    } else if (outcome != Outcome::done) {
+    } else if (outcome == Outcome::ended) {
       gone_ = true;
     }
     co_return outcome == Outcome::done;

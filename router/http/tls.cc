@@ -100,7 +100,8 @@ void use_key(SSL_CTX* context, const std::string& path) {
 int choose_protocol(SSL*, const unsigned char** out, unsigned char* out_bytes,
                     const unsigned char* offered, unsigned int offered_bytes, void*) {
   constexpr std::string_view kHttp = "http/1.1";
-  for (unsigned int at = 0; at + 1 + offered[at] <= offered_bytes; at += 1U + offered[at]) {
+  for (unsigned int at = 0; at < offered_bytes; at += 1U + offered[at]) {
+    if (at + 1 + offered[at] > offered_bytes) break;
     const std::string_view name(reinterpret_cast<const char*>(offered) + at + 1, offered[at]);
     if (name != kHttp) continue;
     *out = offered + at + 1;
@@ -152,14 +153,15 @@ class TlsTransport final : public Transport {
 
   // One record for all of them, as far as a record reaches.
   Moved write(std::span<const boost::asio::const_buffer> buffers) override {
-    gathered_.clear();
+    thread_local std::string gathered;  // not one for each idle connection
+    gathered.clear();
     for (const auto& buffer : buffers) {
-      const size_t room = kRecordBytesMax - gathered_.size();
-      gathered_.append(static_cast<const char*>(buffer.data()), std::min(buffer.size(), room));
+      const size_t room = kRecordBytesMax - gathered.size();
+      gathered.append(static_cast<const char*>(buffer.data()), std::min(buffer.size(), room));
     }
     ERR_clear_error();
     size_t bytes = 0;
-    const int result = SSL_write_ex(ssl_.get(), gathered_.data(), gathered_.size(), &bytes);
+    const int result = SSL_write_ex(ssl_.get(), gathered.data(), gathered.size(), &bytes);
     if (result == 1) return {.bytes = bytes};
     return outcome(result);
   }
@@ -197,7 +199,6 @@ class TlsTransport final : public Transport {
   SslOwner ssl_;
   int socket_;
   bool failed_ = false;
-  std::string gathered_;
 };
 
 }  // namespace

@@ -21,6 +21,8 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "router/http/session.h"
 
@@ -53,7 +55,8 @@ inline api::Task<> answer_fed(api::Exchange& exchange, int& calls) {
     co_return;
   }
   if (path.starts_with("/s")) {
-    co_await exchange.start_stream();
+    std::vector<api::HeaderField> none;
+    co_await exchange.start_stream(std::move(none));
     for (int i = 0; i < 8; ++i) {
       const std::string event = fmt::format("data: {} {} {:>600}\n\n", call, i, "");
       const bool sent = co_await exchange.write(event);
