@@ -1,7 +1,10 @@
-// The loop around the planner. All state but the admission count and the statistics belongs to the
-// loop's thread; others reach it by post. Submits are posted while the admission lock is held, so
-// that requests reach the planner in the order of their ids, and none can slip in behind the post
-// that fails everything when the link is lost.
+// The loop around the planner. All state but the admission count and the statistics belongs to who
+// has the turn. Results take it on the link's own thread: a hop to the loop would cost a thread's
+// waking in every step, and a step written by another thread than the one that reads makes gRPC
+// hand it to a third. Everything else, which is rare beside the steps, takes it on the loop's
+// thread. Submits are posted while the admission lock is held, so that requests reach the planner
+// in the order of their ids, and none can slip in behind the post that fails everything when the
+// link is lost.
 // On a result, first a step goes out if none is in flight (so that text work never holds back the
 // shards), then the listeners hear their tokens, then the next step is planned, knowing who
 // stopped.
@@ -49,8 +52,9 @@ class LoopDriver final : public Driver, public Engine {
   ~LoopDriver() override {
     assert(thread_.get_id() != std::this_thread::get_id());
     close_admission(State::closed);
-    asio::post(loop_, [this] {
+    post([this] {
       end_all(FinishReason::cancelled, "");
+      closed_ = true;
       loop_.stop();
     });
     thread_.join();
@@ -60,13 +64,12 @@ class LoopDriver final : public Driver, public Engine {
   void run() {
     link_->start({.on_result =
                       [this](shards::StepResult result) {
-                        asio::post(loop_, [this, result = std::move(result)]() mutable {
-                          if (!lost_) take_result(std::move(result));
-                        });
+                        std::lock_guard turn(turn_);
+                        if (!lost_ && !closed_) take_result(std::move(result));
                       },
                   .on_lost =
                       [this](std::string reason) {
-                        asio::post(loop_, [this, reason = std::move(reason)] { lose(reason); });
+                        post([this, reason = std::move(reason)] { lose(reason); });
                       }});
     thread_ = std::thread([this] { loop_.run(); });
   }
@@ -75,7 +78,7 @@ class LoopDriver final : public Driver, public Engine {
 
   void drain(std::function<void()> done) override {
     close_admission(State::draining);
-    asio::post(loop_, [this, done = std::move(done)]() mutable {
+    post([this, done = std::move(done)]() mutable {
       drained_.push_back(std::move(done));
       tell_drained();
     });
@@ -89,14 +92,12 @@ class LoopDriver final : public Driver, public Engine {
     if (admitted_ >= requests_max_) return {Admission::queue_full, 0};
     ++admitted_;
     RequestId id = ++last_id_;
-    asio::post(loop_, [this, id, request = std::move(request)]() mutable {
-      begin(id, std::move(request));
-    });
+    post([this, id, request = std::move(request)]() mutable { begin(id, std::move(request)); });
     return {Admission::accepted, id};
   }
 
   void cancel(RequestId id) override {
-    asio::post(loop_, [this, id] {
+    post([this, id] {
       if (!clients_.contains(id)) return;
       planner_.cancel(id);
       finish(id, FinishReason::cancelled, "");
@@ -106,7 +107,7 @@ class LoopDriver final : public Driver, public Engine {
 
   void wake() override {
     if (waking_.exchange(true)) return;
-    asio::post(loop_, [this] {
+    post([this] {
       waking_ = false;  // before looking: who becomes ready from here on posts again
       resume_ready();
       send_steps();
@@ -126,6 +127,14 @@ class LoopDriver final : public Driver, public Engine {
     std::shared_ptr<TokenListener> listener;
     bool seated = false;  // it was told
   };
+
+  template <class Work>
+  void post(Work work) {
+    asio::post(loop_, [this, work = std::move(work)]() mutable {
+      std::lock_guard turn(turn_);
+      work();
+    });
+  }
 
   enum class State { open, draining, lost, closed };  // only ever goes further
 
@@ -284,7 +293,7 @@ class LoopDriver final : public Driver, public Engine {
     process::log_error("the shards are gone: {}", reason);
     close_admission(State::lost);
     // Behind every submit that was let in before.
-    asio::post(loop_, [this] {
+    post([this] {
       end_all(FinishReason::failed, lost_reason_);
       if (on_lost_) on_lost_(lost_reason_);
     });
@@ -298,9 +307,11 @@ class LoopDriver final : public Driver, public Engine {
 
   asio::io_context loop_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
+  std::mutex turn_;  // guards the planner, sending, and what stands from here to lost_reason_
   std::unordered_map<RequestId, Client> clients_;
   std::unordered_set<RequestId> paused_;
   std::vector<std::function<void()>> drained_;
+  bool closed_ = false;
   bool lost_ = false;
   std::string lost_reason_;
   std::atomic<bool> waking_ = false;

@@ -1,6 +1,6 @@
-// The loop that feeds plans to a Link: one thread, one io_context, one Planner. Requests come in by
-// post, results by post from the link's thread; one step is always ahead (step k+1 is sent before
-// the result of step k is here).
+// The loop that feeds plans to a Link: one Planner, and two threads that take turns with it.
+// Requests come in by post to the driver's own, results on the link's; one step is always ahead
+// (step k+1 is sent before the result of step k is here).
 #pragma once
 
 #include <functional>
@@ -23,7 +23,7 @@ class Driver {
   static std::unique_ptr<Driver> start(std::unique_ptr<shards::Link> link,
                                        const shards::ShardInfo& info, const EngineOptions& options,
                                        std::function<void(std::string)> on_lost);
-  // Cancels what still runs, then joins. Not on the driver's own thread (a callback, a listener).
+  // Cancels what still runs, then joins. Not from a callback or a listener.
   virtual ~Driver() = default;
   virtual Engine& engine() = 0;
   // From now on submit answers `draining`; `done` is called on the driver's thread once nothing is

@@ -19,8 +19,9 @@ enum class FinishReason : uint8_t {
   failed,     // the shards are gone; `message` says why
 };
 
-// The engine's view of a request's consumer, implemented by router/api with router/text. All calls
-// come on the engine's thread and must be quick (no blocking, no template, no JSON of size).
+// The engine's view of a request's consumer, implemented by router/api with router/text. Calls come
+// one at a time, on threads of the engine (each sees what the one before did), and must be quick
+// (no blocking, no template, no JSON of size).
 class TokenListener {
  public:
   virtual ~TokenListener() = default;
@@ -45,7 +46,7 @@ struct GenerationRequest {
   shards::Sampling sampling;
   int64_t max_tokens = 0;                   // >= 1; the engine ends earlier where the context ends
   bool prompt_logprobs = false;             // with sampling.top_logprobs alternatives each
-  std::shared_ptr<TokenListener> listener;  // not null; let go on the engine's thread
+  std::shared_ptr<TokenListener> listener;  // not null; let go on a thread of the engine
 };
 
 enum class Admission : uint8_t { accepted, queue_full, not_ready, draining };
@@ -64,7 +65,7 @@ struct EngineStats {               // for /metrics and /health
   int64_t step_us_sum = 0;  // the shards' own timing
 };
 
-// Thread-safe handle; the work happens on the driver's thread.
+// Thread-safe handle; the work happens on the engine's threads.
 class Engine {
  public:
   using RequestId = uint64_t;

@@ -1,6 +1,8 @@
-// A synchronous gRPC stream: the driver's thread writes plans, a reader thread hands results over
-// and does nothing else. Synchronous, since it costs one thread hop less per exchange than gRPC's
-// callbacks (measured: 20-30 µs), and there is one stream only.
+// A synchronous gRPC stream: one thread reads, hands the result to the engine and, from inside that
+// call, mostly writes the next plan too. Synchronous, since it costs one thread hop less per
+// exchange than gRPC's callbacks (measured: 20-30 µs), and there is one stream only. Written by the
+// thread that reads, since two threads in one stream at once make gRPC finish the write on a third
+// and wake both.
 #include "router/shards/grpc_link.h"
 
 #include <fcntl.h>

@@ -131,8 +131,9 @@ struct LoadProgress {
   std::string what;     // "loading weights"
 };
 
-// One group of shards. `send` may be called from the driver's thread only; the callbacks come on a
-// thread of the link's own and must only hand over (post). After `on_lost` nothing follows.
+// One group of shards. `send` takes one call at a time, from any thread, also from inside a
+// callback. The callbacks come one at a time on a thread of the link's own, which hears nothing
+// from the shards meanwhile. After `on_lost` nothing follows.
 class Link {
  public:
   struct Callbacks {

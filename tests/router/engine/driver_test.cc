@@ -58,10 +58,13 @@ class ThreadLink final : public shards::Link {
 
 // The test is the shard: it sees the steps and answers when it likes.
 struct Hand {
-  shards::Link::Callbacks callbacks;
+  shards::Link::Callbacks callbacks;  // come on the link's thread, whoever calls them
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<shards::Step> steps;
+  std::deque<std::function<void()>> calls;
+  bool calling = false;
+  bool closing = false;
 
   shards::Step next() {
     std::unique_lock lock(mutex);
@@ -78,12 +81,57 @@ struct Hand {
     }
     callbacks.on_result(result);
   }
+  void settle() {  // every callback so far has returned
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return calls.empty() && !calling; });
+  }
+
+  void call_soon(std::function<void()> call) {
+    std::lock_guard lock(mutex);
+    calls.push_back(std::move(call));
+    changed.notify_all();
+  }
+  void close() {
+    std::lock_guard lock(mutex);
+    closing = true;
+    changed.notify_all();
+  }
+  void run_calls() {
+    std::unique_lock lock(mutex);
+    for (;;) {
+      changed.wait(lock, [this] { return closing || !calls.empty(); });
+      if (calls.empty()) return;
+      auto call = std::move(calls.front());
+      calls.pop_front();
+      calling = true;
+      lock.unlock();
+      call();
+      lock.lock();
+      calling = false;
+      changed.notify_all();
+    }
+  }
 };
 
 class HandLink final : public shards::Link {
  public:
   explicit HandLink(std::shared_ptr<Hand> hand) : hand_(std::move(hand)) {}
-  void start(Callbacks callbacks) override { hand_->callbacks = std::move(callbacks); }
+  ~HandLink() override {
+    hand_->close();
+    thread_.join();
+  }
+  void start(Callbacks callbacks) override {
+    hand_->callbacks = {
+        .on_result =
+            [hand = hand_.get(), call = callbacks.on_result](shards::StepResult result) {
+              hand->call_soon([call, result = std::move(result)] { call(result); });
+            },
+        .on_lost =
+            [hand = hand_.get(), call = callbacks.on_lost](std::string reason) {
+              hand->call_soon([call, reason = std::move(reason)] { call(reason); });
+            }};
+    thread_ = std::thread([hand = hand_.get()] { hand->run_calls(); });
+  }
   void send(const shards::Step& step) override {
     std::lock_guard lock(hand_->mutex);
     hand_->steps.push_back(step);
@@ -92,6 +140,7 @@ class HandLink final : public shards::Link {
 
  private:
   std::shared_ptr<Hand> hand_;
+  std::thread thread_;
 };
 
 struct End {
@@ -150,6 +199,7 @@ struct ByHand {
   Engine& engine() const { return driver->engine(); }
   // What was posted before, and what that posted, is done. No request may be alive.
   void settle() const {
+    hand->settle();
     for (int i = 0; i < 2; ++i) {
       std::promise<void> drained;
       driver->drain([&] { drained.set_value(); });
