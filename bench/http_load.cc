@@ -58,7 +58,7 @@ void send_all(int fd, std::string_view bytes) {
 
 std::string post(const Load& load) {
   return fmt::format(
-      "POST /v1/chat/completions HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+      "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
       "{}Content-Length: {}\r\n\r\n{}",
       load.keep_alive ? "" : "Connection: close\r\n", load.body.size(), load.body);
 }
@@ -191,7 +191,8 @@ std::vector<int> connect_idle(int port, int count) {
 
 std::string get(int port, const std::string& path) {
   const int fd = connect_to(port);
-  send_all(fd, fmt::format("GET {} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n", path));
+  send_all(fd,
+           fmt::format("GET {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", path));
   std::string answer;
   std::array<char, 65536> bytes;
   for (ssize_t got = 0; (got = recv(fd, bytes.data(), bytes.size(), 0)) > 0;) {

@@ -1,28 +1,38 @@
-// Each token becomes at most one piece; pieces are posted to the connection, so nothing here waits
-// and nothing is locked. A client that reads slowly lets its pieces pile up to `unwritten_max`,
-// then ready() is false until written() crosses the border again: whoever crosses it wakes the
-// engine, so no wake is lost between the two threads.
+// Each token becomes at most one piece; pieces are posted to the connection, so nothing here waits.
+// A client that reads slowly lets its pieces pile up to `unwritten_max`, then ready() is false
+// until written() crosses the border again: whoever crosses it wakes the engine, so no wake is lost
+// between the two threads.
 #include "router/api/generation.h"
 
 #include <algorithm>
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <cassert>
 #include <utility>
+
+#include "router/api/postbox.h"
 
 namespace chorus::api {
 
 namespace asio = boost::asio;
 
-Inbox::Inbox(asio::any_io_executor executor) : executor_(executor), timer_(executor) {}
+Inbox::Inbox(asio::any_io_executor executor)
+    : executor_(executor), postbox_(Postbox::of(executor)), timer_(executor) {}
 
-void Inbox::post(std::shared_ptr<Inbox> inbox, Piece piece) {
+void Inbox::post(std::shared_ptr<Inbox> inbox, Piece piece, Departure departure) {
+  Postbox& postbox = inbox->postbox_;
   const asio::any_io_executor executor = inbox->executor_;
-  asio::post(executor, [inbox = std::move(inbox), piece = std::move(piece)]() mutable {
-    inbox->pieces_.push_back(std::move(piece));
-    inbox->timer_.cancel();
-  });
+  postbox.put(std::move(inbox), std::move(piece));
+  if (departure == Departure::at_once) postbox.flush(executor);
+}
+
+void Inbox::flush() const {
+  postbox_.flush(executor_);
+}
+
+void Inbox::receive(Piece piece) {
+  pieces_.push_back(std::move(piece));
+  timer_.cancel();
 }
 
 Task<> Inbox::wait(Clock::duration at_most) {
@@ -113,7 +123,12 @@ void Generation::send(std::optional<End> end) {
   piece_.count = 1;
   piece_.end = std::move(end);
   ++unwritten_;
-  Inbox::post(last ? std::move(inbox_) : inbox_, std::exchange(piece_, {}));
+  Inbox::post(last ? std::move(inbox_) : inbox_, std::exchange(piece_, {}),
+              last ? Inbox::Departure::at_once : Inbox::Departure::with_others);
+}
+
+void Generation::flush() {
+  if (inbox_) inbox_->flush();
 }
 
 void Generation::finish(Outcome outcome, std::string message) {

@@ -50,12 +50,18 @@ struct Piece {
   std::optional<End> end;                    // the last one
 };
 
-// Pieces that wait for their connection. Touched on its executor only, but for post().
+class Postbox;
+
+// Pieces that wait for their connection. Touched on its executor only, but for post() and flush().
 class Inbox {
  public:
   explicit Inbox(boost::asio::any_io_executor executor);
-  // Any thread. Lets go of `inbox` on its own executor.
-  static void post(std::shared_ptr<Inbox> inbox, Piece piece);
+  // Any thread. The piece sets out at once, or with the next that does on the same executor or the
+  // next flush(). Lets go of `inbox` on its own executor.
+  enum class Departure : uint8_t { at_once, with_others };
+  static void post(std::shared_ptr<Inbox> inbox, Piece piece, Departure departure);
+  void flush() const;
+  void receive(Piece piece);
 
   // Returns when a piece is there, interrupt() was called, or the time is up.
   Task<> wait(Clock::duration at_most);
@@ -64,6 +70,7 @@ class Inbox {
 
  private:
   boost::asio::any_io_executor executor_;
+  Postbox& postbox_;  // of the executor's context
   boost::asio::steady_timer timer_;
   std::vector<Piece> pieces_;
   bool interrupted_ = false;
@@ -91,6 +98,7 @@ class Generation final : public engine::TokenListener {
 
   void prompt(const std::vector<shards::SampledToken>& tokens) override;
   engine::Verdict accept(const shards::SampledToken& token) override;
+  void flush() override;
   bool ready() const override;
   void finished(engine::FinishReason reason, const std::string& message) override;
 

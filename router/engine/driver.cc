@@ -193,6 +193,7 @@ class LoopDriver final : public Driver, public Engine {
     }
     for (const Planner::PromptTokens& prompt : completed.prompts) deliver(prompt);
     for (const Planner::Token& token : completed.tokens) deliver(token);
+    for (const Planner::Token& token : completed.tokens) flush(token.id);
     send_steps();
   }
 
@@ -234,6 +235,12 @@ class LoopDriver final : public Driver, public Engine {
       planner_.pause(token.id);
       paused_.insert(token.id);
     }
+  }
+
+  void flush(RequestId id) {
+    const auto listener = listeners_.find(id);
+    if (listener == listeners_.end()) return;
+    if (!guarded(id, "the listener", [&] { listener->second->flush(); })) fail(id);
   }
 
   void resume_ready() {

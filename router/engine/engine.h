@@ -32,6 +32,9 @@ class TokenListener {
   virtual void prompt(const std::vector<shards::SampledToken>& tokens) { (void)tokens; }
   // The next token of the sequence. After `stop` no further token comes.
   virtual Verdict accept(const shards::SampledToken& token) = 0;
+  // Comes after accept, once the step's tokens are with all listeners: what many have in common
+  // (waking a thread) is done once.
+  virtual void flush() {}
   // False while the consumer is behind: the sequence then leaves the plans, keeps its blocks until
   // others need them, and comes back when this is true again and Engine::wake() was called. The
   // token that is being sampled already is still accepted: leave room for one more.

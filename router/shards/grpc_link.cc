@@ -69,13 +69,12 @@ void write_row(const Row& in, v1::Row& out) {
   out.set_next_chunk_token(in.next_chunk_token);
 }
 
-v1::ToShard write_step(const Step& step) {
-  v1::ToShard message;
-  auto& out = *message.mutable_step();
+// `out` may hold the step before: its memory serves again.
+void write_step(const Step& step, v1::Step& out) {
+  out.Clear();
   out.set_number(step.number);
   for (const Row& row : step.rows) write_row(row, *out.add_rows());
   out.mutable_released_slots()->Add(step.released_slots.begin(), step.released_slots.end());
-  return message;
 }
 
 SampledToken read_token(const v1::SampledToken& in) {
@@ -111,7 +110,10 @@ class GrpcLink final : public Link {
   }
 
   // A failed write means that the stream has ended, which the reader finds and reports.
-  void send(const Step& step) override { stream_->Write(write_step(step)); }
+  void send(const Step& step) override {
+    write_step(step, *step_.mutable_step());
+    stream_->Write(step_);
+  }
 
  private:
   void read() {
@@ -125,6 +127,7 @@ class GrpcLink final : public Link {
 
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReaderWriter<v1::ToShard, v1::FromShard>> stream_;
+  v1::ToShard step_;
   Callbacks callbacks_;
   std::thread reader_;
 };

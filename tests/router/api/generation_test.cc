@@ -34,6 +34,10 @@ struct Setup {
   }
   Verdict token(int32_t id) { return generation.accept({.id = id, .logprob = -1, .top = {}}); }
   std::vector<Piece> pieces() {
+    generation.flush();
+    return arrived();
+  }
+  std::vector<Piece> arrived() {
     context.restart();
     context.poll();
     return inbox->take();
@@ -88,6 +92,17 @@ TEST_CASE("a stop string ends the text before it, and its tokens are not reporte
   CHECK(pieces[0].tokens.size() == 2);  // the control token, and the one that is shown in part
   CHECK(pieces[1].tokens.empty());
   CHECK(pieces[1].end->completion_tokens == 3);
+}
+
+TEST_CASE("pieces set out with the step's flush, the last one at once") {
+  Setup setup;
+  setup.token(kHello);
+  CHECK(setup.arrived().empty());
+  setup.generation.flush();
+  CHECK(setup.arrived().size() == 1);
+  setup.token(kWorld);
+  setup.token(kEnd);
+  CHECK(setup.arrived().size() == 2);
 }
 
 TEST_CASE("half a character waits for its other half, with its logprobs") {

@@ -162,6 +162,9 @@ class Listener : public TokenListener {
     if (on_accept) return on_accept(token.id);
     return Verdict::go_on;
   }
+  void flush() override {
+    if (on_flush) on_flush();
+  }
   bool ready() const override { return is_ready; }
   void finished(FinishReason reason, const std::string& message) override {
     end_.set_value({reason, message, output_});  // throws when called twice
@@ -172,7 +175,7 @@ class Listener : public TokenListener {
   std::function<void()> on_seated;
   std::function<void(const std::vector<shards::SampledToken>&)> on_prompt;
   std::function<Verdict(int32_t)> on_accept;
-  std::function<void()> on_finished;
+  std::function<void()> on_flush, on_finished;
   std::atomic<bool> is_ready = true;
 
  private:
@@ -272,6 +275,27 @@ TEST_CASE("a listener's stop ends the request and the dead row is not heard of")
   std::promise<void> drained;
   rig.driver->drain([&] { drained.set_value(); });
   drained.get_future().wait();
+}
+
+TEST_CASE("listeners are flushed once all of a step's tokens are out") {
+  ByHand rig;
+  std::string calls;  // the listeners' calls come one at a time
+  std::vector<std::shared_ptr<Listener>> listeners(2);
+  for (auto& listener : listeners) {
+    listener = std::make_shared<Listener>();
+    listener->on_accept = [&](int32_t) {
+      calls += 'a';
+      return Verdict::go_on;
+    };
+    listener->on_flush = [&] { calls += 'f'; };
+    rig.engine().submit(request(listener));
+  }
+  auto refused = std::make_shared<Listener>();
+  rig.engine().submit(request(refused, 0));
+  refused->end();  // so the two before are with the planner: in the third step at the latest
+  for (int i = 0; i < 5; ++i) rig.hand->answer(rig.hand->next(), 7);
+  rig.hand->settle();
+  CHECK(calls.find("aaff") != calls.npos);
 }
 
 TEST_CASE("a stop at the last allowed token is a stop") {
