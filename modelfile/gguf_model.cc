@@ -1,11 +1,11 @@
 #include "modelfile/gguf_model.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "modelfile/error.h"
 #include "modelfile/mapped_file.h"
+#include "modelfile/pre_names.h"
 #include "modelfile/vocabulary_spec.h"
 
 namespace chorus::modelfile {
@@ -97,6 +97,16 @@ void read_special_tokens(const Gguf& gguf, Vocabulary& vocabulary) {
   vocabulary.eos = token_id(gguf, "tokenizer.ggml.eos_token_id", tokens);
   vocabulary.unknown = token_id(gguf, "tokenizer.ggml.unknown_token_id", tokens);
   vocabulary.padding = token_id(gguf, "tokenizer.ggml.padding_token_id", tokens);
+  // The first is how the keys' author spelled it.
+  vocabulary.separator = token_id(gguf, "tokenizer.ggml.seperator_token_id", tokens);
+  if (!vocabulary.separator) {
+    vocabulary.separator = token_id(gguf, "tokenizer.ggml.separator_token_id", tokens);
+  }
+  if (vocabulary.model == "bert") {
+    const auto begin = token_id(gguf, "tokenizer.ggml.cls_token_id", tokens);
+    if (begin) vocabulary.bos = begin;
+    if (vocabulary.separator) vocabulary.eos = vocabulary.separator;
+  }
   std::vector<int32_t>& ends = vocabulary.end_of_turn;
   for (const std::string_view key :
        {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
@@ -117,13 +127,26 @@ void read_special_tokens(const Gguf& gguf, Vocabulary& vocabulary) {
   ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
 }
 
-// What the tokenizer does where the file does not say: SentencePiece vocabularies and those whose
-// pre-tokenizer comes from a family that always starts with BOS.
+// What the tokenizer does where the file does not say.
 bool adds_bos_by_default(const Vocabulary& vocabulary) {
-  constexpr std::array<std::string_view, 8> kStartWithBos = {
-      "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "lfm2", "tekken"};
-  return vocabulary.model == "llama" || std::find(kStartWithBos.begin(), kStartWithBos.end(),
-                                                  vocabulary.pre) != kStartWithBos.end();
+  if (vocabulary.model == "gpt2") {
+    const NamedPipeline* pipeline = find_pipeline(vocabulary.pre);
+    return pipeline != nullptr && pipeline->starts_with_bos;
+  }
+  return vocabulary.model != "t5";
+}
+
+bool adds_eos_by_default(const Vocabulary& vocabulary) {
+  return vocabulary.model == "t5" || vocabulary.model == "bert";
+}
+
+std::string charsmap(const Gguf& gguf) {
+  std::string bytes;
+  constexpr std::string_view kKey = "tokenizer.ggml.precompiled_charsmap";
+  for (const int64_t byte : gguf.find_integers(kKey).value_or(std::vector<int64_t>{})) {
+    bytes.push_back(static_cast<char>(byte));
+  }
+  return bytes;
 }
 
 class GgufModel final : public Model {
@@ -177,12 +200,6 @@ Vocabulary gguf_vocabulary(const Gguf& gguf) {
   if (!model) {
     fail(FileError::Kind::corrupt, gguf, "has no vocabulary: key tokenizer.ggml.model is missing");
   }
-  if (*model != "gpt2" && *model != "llama") {
-    fail(FileError::Kind::unsupported, gguf,
-         "key tokenizer.ggml.model is \"" + *model +
-             "\", a vocabulary that Chorus does not read yet; it reads gpt2 (byte-level BPE) and "
-             "llama (SentencePiece-style BPE)");
-  }
   vocabulary.model = std::move(*model);
   vocabulary.pre = gguf.find_text("tokenizer.ggml.pre").value_or("");
 
@@ -205,8 +222,14 @@ Vocabulary gguf_vocabulary(const Gguf& gguf) {
   read_special_tokens(gguf, vocabulary);
   vocabulary.add_bos =
       gguf.find_flag("tokenizer.ggml.add_bos_token").value_or(adds_bos_by_default(vocabulary));
-  vocabulary.add_eos = gguf.find_flag("tokenizer.ggml.add_eos_token").value_or(false);
+  vocabulary.add_eos =
+      gguf.find_flag("tokenizer.ggml.add_eos_token").value_or(adds_eos_by_default(vocabulary));
   vocabulary.add_space_prefix = gguf.find_flag("tokenizer.ggml.add_space_prefix");
+  vocabulary.charsmap = charsmap(gguf);
+  vocabulary.lowercase = gguf.find_flag("tokenizer.ggml.normalizer.lowercase");
+  vocabulary.strip_accents = gguf.find_flag("tokenizer.ggml.normalizer.strip_accents");
+  vocabulary.architecture = gguf.find_text("general.architecture").value_or("");
+  vocabulary.model_name = gguf.find_text("general.name").value_or("");
   return vocabulary;
 }
 

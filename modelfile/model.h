@@ -43,8 +43,9 @@ class Config {
   double number(std::string_view hf, std::string_view gguf) const;
 };
 
-// A GGUF file's vocabulary, as it stands in the file. `model` is GGUF's tokenizer.ggml.model:
-// "gpt2" is byte-level BPE with merges, "llama" is SentencePiece-style BPE with scores.
+// A GGUF file's vocabulary, as its tokenizer.ggml.* keys have it. `model` is "gpt2" for byte-level
+// BPE with merges, "llama" for SentencePiece-style BPE with scores, "gemma4" for the same with
+// merges, "t5" for Unigram, "bert" for WordPiece.
 enum class TokenKind : uint8_t { normal = 1, unknown, control, user_defined, unused, byte };
 
 struct Vocabulary {
@@ -54,10 +55,14 @@ struct Vocabulary {
   std::vector<float> scores;        // empty, or one a token
   std::vector<TokenKind> kinds;     // one a token
   std::vector<std::string> merges;  // "left right"
-  std::optional<int32_t> bos, eos, unknown, padding;
+  std::string charsmap;             // SentencePiece's normalizer, for "t5"
+  std::optional<int32_t> bos, eos, unknown, padding, separator;
   std::vector<int32_t> end_of_turn;  // eot, eom, eog ids that the file names
   bool add_bos = false, add_eos = false;
-  std::optional<bool> add_space_prefix;  // absent where the file does not say
+  std::optional<bool> add_space_prefix;          // absent where the file does not say
+  std::optional<bool> lowercase, strip_accents;  // of "bert"'s normalizer
+  // Token attributes that GGUF does not carry go by these.
+  std::string architecture, model_name;
 };
 
 // generation_config.json, or GGUF's "general.sampling.*" keys; fields the model does not bring

@@ -1,86 +1,35 @@
+// Tokens of the kinds control, unknown and user-defined are matched in raw text, as a whole; all
+// others by the model. So no control token is ever made by merging a user's text, which in the
+// reference some can ("</" + "s>").
 #include "modelfile/vocabulary_spec.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
-#include <iterator>
-#include <numeric>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "modelfile/error.h"
+#include "modelfile/pre_names.h"
+#include "modelfile/score_merges.h"
+#include "modelfile/turn_ends.h"
 
 namespace chorus::modelfile {
 namespace {
 
 constexpr std::string_view kSpaceMark = "\u2581";
+constexpr double kBeforeAllScores = 1e12;  // minus an id: for runs of spaces, shorter ones first
 
-// The patterns of the families, as their tokenizer.json spells them.
-constexpr const char* kLlama3 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr const char* kQwen2 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr const char* kQwen35 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr const char* kO200k =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr const char* kTekken =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-// Where the pattern is null, it is GPT-2's. `digits`: each \p{N} is cut off first.
-struct Family {
-  const char* pattern = nullptr;
-  bool digits = false;
-  bool nfc = false;
-  bool ignore_merges = false;
-};
-constexpr Family kGpt2{};
-constexpr Family kGpt2Nfc{.nfc = true};
-constexpr Family kDigitsGpt2{.digits = true};
-constexpr Family kDigitsGpt2Nfc{.digits = true, .nfc = true};
-constexpr Family kLlama3Whole{.pattern = kLlama3, .ignore_merges = true};
-
-constexpr std::pair<std::string_view, Family> kFamilies[] = {
-    {"chatglm-bpe", {.pattern = kLlama3}},
-    {"codeshell", kDigitsGpt2},
-    {"command-r", kDigitsGpt2Nfc},
-    {"dbrx", {.pattern = kLlama3}},
-    {"deepseek-r1-qwen", {.pattern = kQwen2, .nfc = true}},
-    {"exaone", kDigitsGpt2},
-    {"exaone4", kGpt2},
-    {"falcon-h1", kLlama3Whole},
-    {"falcon3", kLlama3Whole},
-    {"glm4", kLlama3Whole},
-    {"glm5", kLlama3Whole},
-    {"gpt-2", kGpt2},
-    {"gpt-4o", {.pattern = kO200k}},
-    {"jais", kGpt2},
-    {"kanana2", {.pattern = kO200k}},
-    {"lfm2", kLlama3Whole},
-    {"llama-bpe", kLlama3Whole},
-    {"llama-v3", kLlama3Whole},
-    {"llama3", kLlama3Whole},
-    {"llama4", {.pattern = kO200k}},
-    {"megrez", {.pattern = kQwen2}},
-    {"mellum", kGpt2},
-    {"minerva-7b", kDigitsGpt2},
-    {"minimax-m2", {.pattern = kO200k}},
-    {"modern-bert", kGpt2Nfc},
-    {"mpt", kGpt2Nfc},
-    {"olmo", kGpt2Nfc},
-    {"phi-2", kGpt2},
-    {"pixtral", kLlama3Whole},
-    {"qwen2", {.pattern = kQwen2, .nfc = true}},
-    {"qwen35", {.pattern = kQwen35, .nfc = true}},
-    {"refact", kDigitsGpt2},
-    {"smaug-bpe", {.pattern = kLlama3}},
-    {"smollm", kDigitsGpt2},
-    {"stablelm2", {.pattern = kQwen2}},
-    {"starcoder", kDigitsGpt2},
-    {"tekken", {.pattern = kTekken, .ignore_merges = true}},
-    {"trillion", kGpt2},
-};
+template <class Replace>
+Replace replace(std::string_view from, std::string_view to) {
+  Replace step;
+  step.pattern.text = from;
+  step.content = to;
+  return step;
+}
 
 class Converter {
  public:
@@ -91,15 +40,25 @@ class Converter {
   TokenizerSpec convert() {
     check_lists();
     read_tokens();
-    if (vocabulary_.model == "gpt2") {
+    read_special_tokens();
+    const std::string& model = vocabulary_.model;
+    if (model == "gpt2" && is_marked_bpe()) {
+      convert_marked_bpe();
+    } else if (model == "gpt2") {
       convert_byte_level();
-    } else if (vocabulary_.model == "llama") {
+    } else if (model == "llama") {
       convert_sentence_piece();
+    } else if (model == "gemma4") {
+      convert_marked_bpe();
+    } else if (model == "t5") {
+      convert_unigram();
+    } else if (model == "bert") {
+      convert_word_piece();
     } else {
       fail(FileError::Kind::unsupported, "the vocabulary's kind (tokenizer.ggml.model) is \"" +
-                                             vocabulary_.model + "\"; known are gpt2 and llama");
+                                             model +
+                                             "\"; known are gpt2, llama, gemma4, t5 and bert");
     }
-    read_special_tokens();
     return std::move(spec_);
   }
 
@@ -114,19 +73,32 @@ class Converter {
   void check_lists() const;
   void check_id(std::optional<int32_t> id, const char* what) const;
   void read_tokens();
-  void convert_byte_level();
-  void read_merges(BpeModel& bpe) const;
-  void convert_sentence_piece();
-  void merge_by_score(BpeModel& bpe) const;
-  std::vector<uint32_t> ranks_by_score() const;
+  TokenKind kind_of(size_t id) const;
+  void add_token(size_t id, TokenKind kind);
   void read_special_tokens();
+  bool strips_right(const std::string& token) const;
+  bool strips_left(const std::string& token) const;
+
+  bool is_marked_bpe() const {
+    return vocabulary_.pre == "sarvam-moe" || vocabulary_.pre == "granite-embed-multi-311m";
+  }
+  void convert_byte_level();
+  void convert_marked_bpe();
+  void convert_sentence_piece();
+  void convert_unigram();
+  void convert_word_piece();
+  void mark_spaces(bool prefix);
+  void respell_spaces();
+  void read_merges(BpeModel& bpe) const;
+  std::vector<RankedPiece> ranked_pieces() const;
+
   std::optional<int32_t> find(std::string_view text) const {
     const auto found = ids_.find(text);
     return found == ids_.end() ? std::nullopt : std::optional(found->second);
   }
 
   const Vocabulary& vocabulary_;
-  std::unordered_map<std::string_view, int32_t> ids_;  // the first one of a text
+  std::unordered_map<std::string_view, int32_t> ids_;  // of all tokens in use: the first of a text
   TokenizerSpec spec_;
 };
 
@@ -146,61 +118,114 @@ void Converter::check_lists() const {
   };
   one_each(vocabulary_.kinds.size(), "token types");
   if (!vocabulary_.scores.empty()) one_each(vocabulary_.scores.size(), "scores");
+  for (const float score : vocabulary_.scores) {
+    if (std::isnan(score)) corrupt("has a score that is not a number");
+  }
   check_id(vocabulary_.bos, "bos");
   check_id(vocabulary_.eos, "eos");
   check_id(vocabulary_.unknown, "unknown");
   check_id(vocabulary_.padding, "padding");
+  check_id(vocabulary_.separator, "separator");
   for (const int32_t id : vocabulary_.end_of_turn) check_id(id, "end-of-turn");
 }
 
-// Control, unknown and user-defined tokens are matched in raw text; all others by the model, but
-// for unused ones, which stand for nothing.
+// Converters fill a vocabulary up to the size of the embedding with "[PAD32011]" and give those
+// any kind; and many files call the token that ends a turn a normal one.
+TokenKind Converter::kind_of(size_t id) const {
+  const std::string& text = vocabulary_.tokens[id];
+  const TokenKind kind = vocabulary_.kinds[id];
+  if (text == "[PAD" + std::to_string(id) + "]") return TokenKind::unused;
+  const bool plain = kind == TokenKind::normal || kind == TokenKind::user_defined;
+  return plain && is_turn_end(text) && text != "</s>" ? TokenKind::control : kind;
+}
+
+void Converter::add_token(size_t id, TokenKind kind) {
+  AddedToken added;
+  added.id = static_cast<int32_t>(id);
+  added.content = vocabulary_.tokens[id];
+  added.special = kind != TokenKind::user_defined;
+  added.left_strip = strips_left(added.content);
+  added.right_strip = strips_right(added.content);
+  spec_.added.push_back(std::move(added));
+}
+
 void Converter::read_tokens() {
   const size_t count = vocabulary_.tokens.size();
   spec_.tokens.resize(count);
   ids_.reserve(count);
   for (size_t id = 0; id < count; ++id) {
     const std::string& text = vocabulary_.tokens[id];
-    const TokenKind kind = vocabulary_.kinds[id];
+    const TokenKind kind = kind_of(id);
     if (text.empty() || kind == TokenKind::unused) continue;
     if (kind == TokenKind::normal || kind == TokenKind::byte) {
       spec_.tokens[id] = text;
     } else {
-      AddedToken added;
-      added.id = static_cast<int32_t>(id);
-      added.content = text;
-      added.special = kind != TokenKind::user_defined;
-      spec_.added.push_back(std::move(added));
+      add_token(id, kind);
     }
     ids_.emplace(text, static_cast<int32_t>(id));
   }
   spec_.embedding_rows = static_cast<int64_t>(count);
 }
 
+// Attributes that GGUF does not carry, by the families that have them.
+bool Converter::strips_right(const std::string& token) const {
+  std::string name = vocabulary_.model_name;
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const bool phi3 = vocabulary_.architecture == "phi3" || name.find("phi-3") != std::string::npos ||
+                    name.find("phi3") != std::string::npos;
+  if (!phi3 || vocabulary_.model != "llama") return false;
+  return token != "<unk>" && token != "<s>" && token != "<|endoftext|>";
+}
+
+bool Converter::strips_left(const std::string& token) const {
+  if (token == "[MASK]") return vocabulary_.pre == "modern-bert";
+  if (token != "<mask>") return false;
+  const std::string_view pre = vocabulary_.pre;
+  return vocabulary_.model == "t5" || pre == "jina-v2-de" || pre == "jina-v2-es" ||
+         pre == "jina-v2-code" || pre == "roberta-bpe";
+}
+
+void Converter::read_special_tokens() {
+  spec_.bos = vocabulary_.bos;
+  spec_.eos = vocabulary_.eos;
+  spec_.unknown = vocabulary_.unknown;
+  for (size_t id = 0; id < vocabulary_.kinds.size() && !spec_.unknown; ++id) {
+    if (kind_of(id) == TokenKind::unknown) spec_.unknown = static_cast<int32_t>(id);
+  }
+  spec_.padding = vocabulary_.padding;
+  std::vector<int32_t>& ends = spec_.end_of_turn;
+  ends = turn_ends(spec_.added);
+  ends.insert(ends.end(), vocabulary_.end_of_turn.begin(), vocabulary_.end_of_turn.end());
+  if (vocabulary_.eos) ends.push_back(*vocabulary_.eos);
+  std::sort(ends.begin(), ends.end());
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
+  if (vocabulary_.add_bos && vocabulary_.bos) spec_.before.push_back(*vocabulary_.bos);
+  if (vocabulary_.add_eos && vocabulary_.eos) spec_.after.push_back(*vocabulary_.eos);
+}
+
 void Converter::convert_byte_level() {
-  const auto* found = std::find_if(std::begin(kFamilies), std::end(kFamilies),
-                                   [&](const auto& f) { return f.first == vocabulary_.pre; });
-  if (found == std::end(kFamilies)) {
-    std::string known;
-    for (const auto& [name, family] : kFamilies) {
-      known += (known.empty() ? "" : ", ") + std::string(name);
-    }
-    fail(FileError::Kind::unsupported, "the vocabulary's pre-tokenizer (tokenizer.ggml.pre) is \"" +
-                                           vocabulary_.pre + "\"; known are " + known);
+  const NamedPipeline* pipeline = find_pipeline(vocabulary_.pre);
+  if (pipeline == nullptr) {
+    const std::string which =
+        vocabulary_.pre.empty() || vocabulary_.pre == "default"
+            ? "is not named in the file (tokenizer.ggml.pre), and tokens would be wrong by guess; "
+              "put the model's tokenizer.json beside the file, or convert it anew"
+            : "(tokenizer.ggml.pre) is \"" + vocabulary_.pre + "\"";
+    fail(FileError::Kind::unsupported, "the vocabulary's pre-tokenizer " + which + "; known are " +
+                                           known_pipelines() +
+                                           ", granite-embed-multi-311m, sarvam-moe");
   }
-  const Family& family = found->second;
-  if (family.nfc) spec_.normalizer.emplace_back(normalizer::Unicode{normalizer::Form::nfc});
-  if (family.digits) spec_.pre_tokenizer.emplace_back(pre_tokenizer::Digits{.individual = true});
-  if (family.pattern != nullptr) {
-    spec_.pre_tokenizer.emplace_back(
-        pre_tokenizer::Split{.pattern = {.is_regex = true, .text = family.pattern}});
-  }
-  spec_.pre_tokenizer.emplace_back(
-      pre_tokenizer::ByteLevel{.add_prefix_space = false, .use_regex = family.pattern == nullptr});
+  if (pipeline->nfc) spec_.normalizer.emplace_back(normalizer::Unicode{normalizer::Form::nfc});
+  spec_.pre_tokenizer = pipeline->pre_tokenizer();
   spec_.decoder.emplace_back(decoder::ByteLevel{});
   BpeModel bpe;
-  bpe.ignore_merges = family.ignore_merges;
-  read_merges(bpe);
+  bpe.ignore_merges = pipeline->ignore_merges;
+  if (vocabulary_.merges.empty() && vocabulary_.pre == "kimi-k2") {
+    bpe.merges = merges_by_id(ranked_pieces());  // as tiktoken does it: a token's rank is its id
+  } else {
+    read_merges(bpe);
+  }
   spec_.model = std::move(bpe);
 }
 
@@ -222,80 +247,108 @@ void Converter::read_merges(BpeModel& bpe) const {
   }
 }
 
-void Converter::convert_sentence_piece() {
-  const bool prefix = vocabulary_.add_space_prefix.value_or(true);
+// Spaces are written as U+2581; with `prefix` one stands before each text.
+void Converter::mark_spaces(bool prefix) {
   const std::string mark(kSpaceMark);
   if (prefix) spec_.normalizer.emplace_back(normalizer::Prepend{mark});
-  TextPattern space;
-  space.text = " ";
-  spec_.normalizer.emplace_back(normalizer::Replace{space, mark});
-  TextPattern written;
-  written.text = mark;
-  spec_.decoder.emplace_back(decoder::Replace{written, " "});
+  spec_.normalizer.emplace_back(replace<normalizer::Replace>(" ", mark));
+  spec_.decoder.emplace_back(replace<decoder::Replace>(mark, " "));
   spec_.decoder.emplace_back(decoder::ByteFallback{});
   spec_.decoder.emplace_back(decoder::Fuse{});
   if (prefix) {
     spec_.decoder.emplace_back(decoder::Strip{.content = " ", .start = 1, .stop = 0});
   }
+}
+
+void Converter::convert_marked_bpe() {
+  mark_spaces(vocabulary_.add_space_prefix.value_or(false));
   BpeModel bpe;
   bpe.byte_fallback = true;
   bpe.fuse_unknown = true;
-  bpe.unknown = vocabulary_.unknown;
-  merge_by_score(bpe);
+  bpe.unknown = spec_.unknown;
+  read_merges(bpe);
   spec_.model = std::move(bpe);
 }
 
-// 0 for the highest score; equal scores have equal ranks.
-std::vector<uint32_t> Converter::ranks_by_score() const {
+void Converter::convert_sentence_piece() {
   if (vocabulary_.scores.empty()) corrupt("has no scores");
-  for (const float score : vocabulary_.scores) {
-    if (std::isnan(score)) corrupt("has a score that is not a number");
-  }
-  std::vector<uint32_t> order(vocabulary_.scores.size());
-  std::iota(order.begin(), order.end(), 0u);
-  const auto score = [&](uint32_t id) { return vocabulary_.scores[id]; };
-  std::sort(order.begin(), order.end(),
-            [&](uint32_t a, uint32_t b) { return score(a) > score(b); });
-  std::vector<uint32_t> ranks(order.size());
-  uint32_t rank = 0;
-  for (size_t i = 0; i < order.size(); ++i) {
-    if (i > 0 && score(order[i]) != score(order[i - 1])) ++rank;
-    ranks[order[i]] = rank;
-  }
-  return ranks;
+  if (vocabulary_.architecture.starts_with("gemma")) respell_spaces();
+  mark_spaces(vocabulary_.add_space_prefix.value_or(true));
+  BpeModel bpe;
+  bpe.byte_fallback = true;
+  bpe.fuse_unknown = true;
+  bpe.unknown = spec_.unknown;
+  bpe.merges = merges_by_score(ranked_pieces());
+  spec_.model = std::move(bpe);
 }
 
-// Two neighbours join where their joined text is a token, the one of the highest score first: each
-// way to cut a normal token into two is a merge of that token's rank.
-void Converter::merge_by_score(BpeModel& bpe) const {
-  const std::vector<uint32_t> ranks = ranks_by_score();
-  const auto normal = [&](std::string_view text) -> std::optional<int32_t> {
-    const auto id = find(text);
-    if (!id || vocabulary_.kinds[static_cast<size_t>(*id)] != TokenKind::normal) return {};
-    return id;
-  };
-  for (size_t id = 0; id < vocabulary_.tokens.size(); ++id) {
-    const std::string_view text = vocabulary_.tokens[id];
-    if (normal(text) != static_cast<int32_t>(id)) continue;
-    for (size_t cut = 1; cut < text.size(); ++cut) {
-      if ((static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) continue;
-      const auto left = normal(text.substr(0, cut));
-      if (!left) continue;
-      if (const auto right = normal(text.substr(cut))) {
-        bpe.merges.push_back({*left, *right, static_cast<int32_t>(id), ranks[id]});
-      }
-    }
-  }
+// Gemma's runs of spaces: the file has them as words of real spaces to be found in raw text, the
+// model's tokenizer.json as tokens of U+2581 that merging arrives at, before all others.
+void Converter::respell_spaces() {
+  std::erase_if(spec_.added, [&](const AddedToken& added) {
+    const std::string& text = added.content;
+    if (added.special || text.find_first_not_of(' ') != std::string::npos) return false;
+    std::string& token = spec_.tokens[static_cast<size_t>(added.id)];
+    for (size_t i = 0; i < text.size(); ++i) token += kSpaceMark;
+    return true;
+  });
 }
 
-void Converter::read_special_tokens() {
-  spec_.bos = vocabulary_.bos;
-  spec_.eos = vocabulary_.eos;
-  spec_.unknown = vocabulary_.unknown;
-  spec_.padding = vocabulary_.padding;
-  spec_.end_of_turn = vocabulary_.end_of_turn;
-  if (vocabulary_.add_bos && vocabulary_.bos) spec_.before.push_back(*vocabulary_.bos);
-  if (vocabulary_.add_eos && vocabulary_.eos) spec_.after.push_back(*vocabulary_.eos);
+// The model's own tokens but for those of single bytes, which only stand in for characters that
+// have no token.
+std::vector<RankedPiece> Converter::ranked_pieces() const {
+  std::vector<RankedPiece> pieces;
+  pieces.reserve(spec_.tokens.size());
+  std::unordered_set<std::string_view> seen;
+  for (size_t id = 0; id < spec_.tokens.size(); ++id) {
+    const std::string& text = spec_.tokens[id];
+    if (text.empty() || vocabulary_.kinds[id] == TokenKind::byte) continue;
+    if (!seen.insert(text).second) continue;
+    double score = vocabulary_.scores.empty() ? 0 : vocabulary_.scores[id];
+    if (text != vocabulary_.tokens[id]) score = kBeforeAllScores - static_cast<double>(id);
+    pieces.push_back({static_cast<int32_t>(id), text, score});
+  }
+  return pieces;
+}
+
+// Tokens that the model must not match have no text there; the lowest score, which unknown
+// characters go by, is to be that of a real one.
+void Converter::convert_unigram() {
+  if (vocabulary_.scores.empty()) corrupt("has no scores");
+  UnigramModel unigram;
+  unigram.unknown = spec_.unknown;
+  unigram.scores.reserve(vocabulary_.scores.size());
+  for (size_t id = 0; id < vocabulary_.scores.size(); ++id) {
+    unigram.scores.push_back(spec_.tokens[id].empty() ? 0 : vocabulary_.scores[id]);
+  }
+  if (!vocabulary_.charsmap.empty()) {
+    spec_.normalizer.emplace_back(normalizer::Precompiled{vocabulary_.charsmap});
+  }
+  const auto prepend = vocabulary_.add_space_prefix.value_or(true)
+                           ? pre_tokenizer::PrependScheme::always
+                           : pre_tokenizer::PrependScheme::never;
+  spec_.pre_tokenizer.emplace_back(pre_tokenizer::WhitespaceSplit{});
+  spec_.pre_tokenizer.emplace_back(pre_tokenizer::Metaspace{.prepend = prepend});
+  spec_.decoder.emplace_back(decoder::Metaspace{.prepend = prepend});
+  spec_.model = std::move(unigram);
+}
+
+// Converters write "##ing" as "ing" and "word" as U+2581 and "word".
+void Converter::convert_word_piece() {
+  WordPieceModel words;
+  words.unknown = spec_.unknown;
+  for (std::string& token : spec_.tokens) {
+    if (token.empty()) continue;
+    token = token.starts_with(kSpaceMark) ? token.substr(kSpaceMark.size())
+                                          : words.continuing_subword_prefix + token;
+  }
+  normalizer::Bert bert;
+  bert.lowercase = vocabulary_.lowercase.value_or(true);
+  bert.strip_accents = vocabulary_.strip_accents;
+  spec_.normalizer.emplace_back(bert);
+  spec_.pre_tokenizer.emplace_back(pre_tokenizer::Bert{});
+  spec_.decoder.emplace_back(decoder::WordPiece{.prefix = words.continuing_subword_prefix});
+  spec_.model = std::move(words);
 }
 
 }  // namespace

@@ -81,6 +81,14 @@ TEST_CASE("where the file does not say, BOS follows the kind of vocabulary", "[m
   CHECK(vocabulary_of(with_tokens().text("tokenizer.ggml.pre", "llama-bpe")).add_bos);
   CHECK_FALSE(
       vocabulary_of(with_tokens("llama").flag("tokenizer.ggml.add_bos_token", false)).add_bos);
+  CHECK(vocabulary_of(with_tokens("t5")).add_eos);
+  CHECK_FALSE(vocabulary_of(with_tokens("t5")).add_bos);
+  const Vocabulary bert = vocabulary_of(with_tokens("bert")
+                                            .u32("tokenizer.ggml.cls_token_id", 1)
+                                            .u32("tokenizer.ggml.seperator_token_id", 2));
+  CHECK(bert.bos == 1);
+  CHECK(bert.eos == 2);
+  CHECK((bert.add_bos && bert.add_eos));
   CHECK_FALSE(vocabulary_of(with_tokens()).add_space_prefix.has_value());
   CHECK(vocabulary_of(with_tokens()).kinds == std::vector<TokenKind>(4, TokenKind::normal));
 }
@@ -90,8 +98,6 @@ TEST_CASE("a vocabulary whose parts disagree is refused", "[modelfile]") {
     return refusal([&] { vocabulary_of(writer); });
   };
   CHECK(refused(GgufWriter()).names("tokenizer.ggml.model is missing"));
-  CHECK(refused(with_tokens("bert")).kind == Kind::unsupported);
-  CHECK(refused(with_tokens("bert")).names("\"bert\""));
   CHECK(refused(GgufWriter().text("tokenizer.ggml.model", "gpt2")).names("tokenizer.ggml.tokens"));
   CHECK(
       refused(with_tokens().floats("tokenizer.ggml.scores", {1})).names("1 entries for 4 tokens"));

@@ -1,0 +1,240 @@
+// The patterns are Oniguruma's Ruby syntax. Three families group digits by threes from the right
+// with a look-ahead to the end of the digits at every group, which is quadratic on a long number;
+// here only the first group looks ahead, with the same result.
+#include "modelfile/pre_names.h"
+
+#include <algorithm>
+#include <initializer_list>
+
+namespace chorus::modelfile {
+namespace {
+
+using Steps = std::vector<pre_tokenizer::Step>;
+
+constexpr const char* kLlama3 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kQwen2 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kQwen35 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kO200k =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kYoutu =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kYoutuScripts =
+    R"([가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+)";
+constexpr const char* kTekken =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kKimi =
+    R"([\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kUpToThreeDigits = R"(\p{N}{1,3})";
+constexpr const char* kDeepseekIdeographs = R"([一-龥぀-ゟ゠-ヿ]+)";
+constexpr const char* kDeepseekV3 =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kSpark =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+)";
+constexpr const char* kDeepseekLetters =
+    R"(\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+)";
+constexpr const char* kDeepseekPunctuation = R"(\s?[!-/:-~！-／：-～‘-‟　-。]+)";
+constexpr const char* kDeepseekOldIdeographs = R"([一-龥ࠀ-一가-퟿]+)";
+constexpr const char* kBloom = R"( ?[^(\s|.,!?…。，、।۔،)]+)";
+constexpr const char* kBailing =
+    R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)";
+constexpr const char* kSeed =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kUfakzeka =
+    R"([^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kExaoneMoe =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+)";
+constexpr const char* kMinicpm5 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr const char* kJais2 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1})";
+constexpr const char* kAsianScripts =
+    R"([一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+)";
+// Of a run of numbers, the one or two at its start that do not make up a group of three.
+constexpr const char* kOddDigits = R"((?<!\p{N})\p{N}{1,2}(?=(?:\p{N}{3})*(?!\p{N})))";
+constexpr const char* kThreeDigits = R"(\p{N}{3})";
+// Tiny Aya's \d{1,3}(?=(?:\d{3})*\b): only digits that end where a word ends are grouped so.
+constexpr const char* kDigitsAtWordEnd = R"((?<!\d)\d++\b)";
+constexpr const char* kOddDigitsOfPiece = R"(\A\d{1,2}(?=(?:\d{3})*\z))";
+
+pre_tokenizer::Split split(const char* pattern) {
+  return {.pattern = {.is_regex = true, .text = pattern}};
+}
+
+pre_tokenizer::ByteLevel bytes(bool gpt2_pattern) {
+  return {.add_prefix_space = false, .use_regex = gpt2_pattern};
+}
+
+Steps split_by(std::initializer_list<const char*> patterns) {
+  Steps steps;
+  for (const char* pattern : patterns) steps.emplace_back(split(pattern));
+  steps.emplace_back(bytes(false));
+  return steps;
+}
+
+Steps gpt2() {
+  return {bytes(true)};
+}
+
+Steps digits_gpt2() {
+  return {pre_tokenizer::Digits{.individual = true}, bytes(true)};
+}
+
+Steps falcon() {
+  return {pre_tokenizer::Punctuation{.behavior = SplitBehavior::contiguous}, bytes(true),
+          pre_tokenizer::Digits{.individual = false}, split("[0-9][0-9][0-9]")};
+}
+
+Steps viking() {
+  return {split(kBloom), pre_tokenizer::Digits{.individual = true}, bytes(false)};
+}
+
+Steps deepseek_llm() {
+  return {
+      split("[\r\n]"),  split(kDeepseekLetters),       split(kDeepseekPunctuation),
+      split(R"(\s+$)"), split(kDeepseekOldIdeographs), pre_tokenizer::Digits{.individual = true},
+      bytes(false)};
+}
+
+Steps deepseek_coder() {
+  return {split("[\r\n]"),
+          split(R"(\s?\p{L}+)"),
+          split(R"(\s?\p{P}+)"),
+          split(kDeepseekOldIdeographs),
+          pre_tokenizer::Digits{.individual = true},
+          bytes(false)};
+}
+
+Steps chameleon() {
+  return {split("<sentinel:[0-9]+>"),   split("(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z"),
+          split("([\\t\\n]|    |  )"),  pre_tokenizer::Digits{.individual = true},
+          pre_tokenizer::Punctuation{}, bytes(true)};
+}
+
+Steps llama3() {
+  return split_by({kLlama3});
+}
+Steps qwen2() {
+  return split_by({kQwen2});
+}
+Steps o200k() {
+  return split_by({kO200k});
+}
+Steps deepseek_v3() {
+  return split_by({kUpToThreeDigits, kDeepseekIdeographs, kDeepseekV3});
+}
+
+const std::vector<NamedPipeline>& pipelines() {
+  static const std::vector<NamedPipeline> all = {
+      {.names = {"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0",
+                 "lfm2", "jina-v5-nano"},
+       .pre_tokenizer = llama3,
+       .ignore_merges = true,
+       .starts_with_bos = true},
+      {.names = {"dbrx", "smaug-bpe", "chatglm-bpe"}, .pre_tokenizer = llama3},
+      {.names = {"glm4", "glm5"}, .pre_tokenizer = llama3, .ignore_merges = true},
+      {.names = {"jais-2"}, .pre_tokenizer = [] { return split_by({kJais2}); }},
+      {.names = {"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2"},
+       .pre_tokenizer = qwen2,
+       .nfc = true},
+      {.names = {"megrez", "hunyuan", "solar-open", "grok-2"}, .pre_tokenizer = qwen2},
+      {.names = {"qwen35"}, .pre_tokenizer = [] { return split_by({kQwen35}); }, .nfc = true},
+      {.names = {"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}, .pre_tokenizer = o200k},
+      {.names = {"granite-embed-multi-97m"}, .pre_tokenizer = o200k, .ignore_merges = true},
+      {.names = {"tiny_aya", "cohere2moe"},
+       .pre_tokenizer =
+           [] {
+             return split_by({kDigitsAtWordEnd, kOddDigitsOfPiece, kO200k});
+           },
+       .nfc = true},
+      {.names = {"tekken"},
+       .pre_tokenizer = [] { return split_by({kTekken}); },
+       .ignore_merges = true,
+       .starts_with_bos = true},
+      {.names = {"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"},
+       .pre_tokenizer = deepseek_v3},
+      {.names = {"deepseek-llm"}, .pre_tokenizer = deepseek_llm},
+      {.names = {"deepseek-coder"}, .pre_tokenizer = deepseek_coder},
+      {.names = {"spark2_5"},
+       .pre_tokenizer =
+           [] {
+             return split_by({kUpToThreeDigits, kDeepseekIdeographs, kSpark, R"(\p{N})"});
+           }},
+      {.names = {"youtu"},
+       .pre_tokenizer =
+           [] {
+             return split_by({kYoutuScripts, kYoutu});
+           },
+       .ignore_merges = true},
+      {.names = {"falcon"}, .pre_tokenizer = falcon},
+      {.names = {"gpt-2", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es", "jina-v2-de",
+                 "a.x-4.0", "mellum", "exaone4", "jina-v1-en", "jina-v2-code", "roberta-bpe",
+                 "jais", "trillion", "granite-docling"},
+       .pre_tokenizer = gpt2},
+      {.names = {"mpt", "olmo", "modern-bert"}, .pre_tokenizer = gpt2, .nfc = true},
+      {.names = {"starcoder", "refact", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"},
+       .pre_tokenizer = digits_gpt2},
+      {.names = {"command-r"}, .pre_tokenizer = digits_gpt2, .nfc = true},
+      {.names = {"bloom", "poro-chat", "gpt3-finnish"},
+       .pre_tokenizer = [] { return split_by({kBloom}); }},
+      {.names = {"viking"}, .pre_tokenizer = viking},
+      {.names = {"chameleon"}, .pre_tokenizer = chameleon, .starts_with_bos = true},
+      {.names = {"kimi-k2"},
+       .pre_tokenizer = [] { return split_by({kKimi}); },
+       .ignore_merges = true},
+      {.names = {"superbpe"},
+       .pre_tokenizer =
+           [] {
+             return split_by({R"(\p{N}+)", kOddDigits, kThreeDigits});
+           }},
+      {.names = {"bailingmoe", "bailingmoe2", "llada-moe"},
+       .pre_tokenizer = [] { return split_by({kBailing}); }},
+      {.names = {"seed-coder"}, .pre_tokenizer = [] { return split_by({kSeed}); }},
+      {.names = {"ufakzeka"}, .pre_tokenizer = [] { return split_by({kUfakzeka}); }},
+      {.names = {"afmoe"},
+       .pre_tokenizer =
+           [] {
+             return split_by({kOddDigits, kThreeDigits, kAsianScripts, kDeepseekV3});
+           }},
+      {.names = {"laguna"},
+       .pre_tokenizer =
+           [] {
+             return split_by({R"([^\n]+|[\n]+)", kQwen2});
+           }},
+      {.names = {"exaone-moe"}, .pre_tokenizer = [] { return split_by({kExaoneMoe}); }},
+      {.names = {"minicpm5"},
+       .pre_tokenizer =
+           [] {
+             return split_by({kUpToThreeDigits, kMinicpm5});
+           },
+       .ignore_merges = true},
+  };
+  return all;
+}
+
+}  // namespace
+
+const NamedPipeline* find_pipeline(std::string_view pre) {
+  for (const NamedPipeline& pipeline : pipelines()) {
+    const auto& names = pipeline.names;
+    if (std::find(names.begin(), names.end(), pre) != names.end()) return &pipeline;
+  }
+  return nullptr;
+}
+
+std::string known_pipelines() {
+  std::vector<std::string_view> names;
+  for (const NamedPipeline& pipeline : pipelines()) {
+    names.insert(names.end(), pipeline.names.begin(), pipeline.names.end());
+  }
+  std::sort(names.begin(), names.end());
+  std::string list;
+  for (const std::string_view name : names) {
+    list += (list.empty() ? "" : ", ") + std::string(name);
+  }
+  return list;
+}
+
+}  // namespace chorus::modelfile
