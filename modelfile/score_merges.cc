@@ -49,7 +49,33 @@ std::vector<Cut> all_cuts(const std::vector<RankedPiece>& pieces) {
   return cuts;
 }
 
-std::vector<BpeMerge> ranked(const std::vector<Cut>& cuts) {
+}  // namespace
+
+std::vector<BpeMerge> implied_merges(const std::vector<RankedPiece>& pieces, MergeOrder order) {
+  std::vector<Cut> cuts = all_cuts(pieces);
+  const auto sort = [&](auto before) { std::stable_sort(cuts.begin(), cuts.end(), before); };
+  switch (order) {
+    case MergeOrder::best_score:
+      sort([](const Cut& a, const Cut& b) {
+        return std::tie(a.score, a.left_characters, a.right_characters) >
+               std::tie(b.score, b.left_characters, b.right_characters);
+      });
+      break;
+    case MergeOrder::best_score_then_id:
+      sort([](const Cut& a, const Cut& b) {
+        return std::tie(b.score, a.merge.joined, a.left_characters) <
+               std::tie(a.score, b.merge.joined, b.left_characters);
+      });
+      break;
+    case MergeOrder::lowest_id:
+      sort([](const Cut& a, const Cut& b) {
+        return std::tie(a.merge.joined, a.left_characters) <
+               std::tie(b.merge.joined, b.left_characters);
+      });
+      break;
+    case MergeOrder::token_rank:
+      break;
+  }
   std::vector<BpeMerge> merges;
   merges.reserve(cuts.size());
   for (const Cut& cut : cuts) {
@@ -57,26 +83,6 @@ std::vector<BpeMerge> ranked(const std::vector<Cut>& cuts) {
     merges.back().rank = static_cast<uint32_t>(merges.size() - 1);
   }
   return merges;
-}
-
-}  // namespace
-
-std::vector<BpeMerge> merges_by_score(const std::vector<RankedPiece>& pieces) {
-  std::vector<Cut> cuts = all_cuts(pieces);
-  std::stable_sort(cuts.begin(), cuts.end(), [](const Cut& a, const Cut& b) {
-    return std::tie(a.score, a.left_characters, a.right_characters) >
-           std::tie(b.score, b.left_characters, b.right_characters);
-  });
-  return ranked(cuts);
-}
-
-std::vector<BpeMerge> merges_by_id(const std::vector<RankedPiece>& pieces) {
-  std::vector<Cut> cuts = all_cuts(pieces);
-  std::stable_sort(cuts.begin(), cuts.end(), [](const Cut& a, const Cut& b) {
-    return std::tie(a.merge.joined, a.left_characters, a.right_characters) <
-           std::tie(b.merge.joined, b.left_characters, b.right_characters);
-  });
-  return ranked(cuts);
 }
 
 }  // namespace chorus::modelfile

@@ -222,7 +222,7 @@ void Converter::convert_byte_level() {
   BpeModel bpe;
   bpe.ignore_merges = pipeline->ignore_merges;
   if (vocabulary_.merges.empty() && vocabulary_.pre == "kimi-k2") {
-    bpe.merges = merges_by_id(ranked_pieces());  // as tiktoken does it: a token's rank is its id
+    bpe.merges = implied_merges(ranked_pieces(), MergeOrder::token_rank);
   } else {
     read_merges(bpe);
   }
@@ -278,7 +278,7 @@ void Converter::convert_sentence_piece() {
   bpe.byte_fallback = true;
   bpe.fuse_unknown = true;
   bpe.unknown = spec_.unknown;
-  bpe.merges = merges_by_score(ranked_pieces());
+  bpe.merges = implied_merges(ranked_pieces(), MergeOrder::best_score);
   spec_.model = std::move(bpe);
 }
 

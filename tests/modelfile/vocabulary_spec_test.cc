@@ -110,10 +110,15 @@ TEST_CASE("merges implied by scores are ranked as Hugging Face's converter ranks
   const std::vector<RankedPiece> pieces = {{0, "a", -1},  {1, "b", -2},   {2, "ab", -5},
                                            {3, "ba", -4}, {4, "aba", -3}, {5, "é", -9},
                                            {6, "éa", -4}};
-  CHECK(merges_as_text(merges_by_score(pieces), pieces) ==
-        std::vector<std::string>{"ab+a", "a+ba", "b+a", "é+a", "a+b"});
-  CHECK(merges_as_text(merges_by_id(pieces), pieces) ==
-        std::vector<std::string>{"a+b", "b+a", "a+ba", "ab+a", "é+a"});
+  using enum MergeOrder;
+  using Texts = std::vector<std::string>;
+  const auto merges = [&](MergeOrder order) {
+    return merges_as_text(implied_merges(pieces, order), pieces);
+  };
+  CHECK(merges(best_score) == Texts{"ab+a", "a+ba", "b+a", "é+a", "a+b"});
+  CHECK(merges(best_score_then_id) == Texts{"a+ba", "ab+a", "b+a", "é+a", "a+b"});
+  CHECK(merges(lowest_id) == Texts{"a+b", "b+a", "a+ba", "ab+a", "é+a"});
+  CHECK(merges(token_rank) == Texts{"a+b", "b+a", "a+ba", "ab+a", "é+a"});
 }
 
 TEST_CASE("a SentencePiece vocabulary marks spaces, and control tokens never come from merging") {
