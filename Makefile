@@ -40,6 +40,12 @@ test-all: test ## test, and clang 19, sanitizers, fuzz targets 60 s each, the la
 	@deploy/setup/packages.sh build test test-all
 	@tests/test_all.sh $(JOBS)
 
+.PHONY: compare-tokenizers
+compare-tokenizers: build ## hold token ids to Hugging Face's, 10,000 strings a vocabulary (ARGS="--count 1000")
+	@deploy/setup/venv.sh .venv-reference tests/reference/requirements.txt
+	@.venv-reference/bin/python tests/reference/tokenizer_compare.py --fetch "$(CACHE)/vocabularies" \
+	  --pre-names "$(CACHE)/vocabularies" $(ARGS) "$(CACHE)/vocabularies" "$(CACHE)"/*.gguf
+
 .PHONY: bench-router
 bench-router: build model ## the router's processor time behind a mock shard (ARGS="--step-us 3000")
 	@build/release/bin/router_cpu_bench --model-id "$(MODEL)" $(ARGS)
@@ -50,4 +56,4 @@ format: ## format the C++ files
 
 .PHONY: clean
 clean: ## remove the build folders and the Python environment
-	@rm -rf build .venv
+	@rm -rf build .venv .venv-reference

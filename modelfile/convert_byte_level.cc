@@ -72,7 +72,7 @@ json ranked_model(const std::map<int32_t, std::string>& tokens, int32_t first_id
   json vocab = json::object();
   std::vector<RankedPiece> pieces;
   for (const auto& [rank, text] : tokens) {
-    if (!vocab.emplace(text, rank + first_id).second) continue;
+    if (!vocab.emplace(text, static_cast<uint32_t>(rank + first_id)).second) continue;
     pieces.push_back({rank, text, 0});
   }
   json merges = json::array();
@@ -112,8 +112,8 @@ json file_of(json model, json pre_tokenizer) {
 }
 
 void add_special(json& file, int32_t id, const std::string& text) {
-  file["model"]["vocab"][text] = id;
-  file["added_tokens"].push_back({{"id", id},
+  file["model"]["vocab"][text] = static_cast<uint32_t>(id);
+  file["added_tokens"].push_back({{"id", static_cast<uint32_t>(id)},
                                   {"content", text},
                                   {"special", true},
                                   {"normalized", false},
@@ -230,9 +230,9 @@ json convert_tekken(const json& tekken, const std::string& file_name) {
   file["post_processor"] = {
       {"type", "TemplateProcessing"},
       {"single",
-       {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}},
-        {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
-      {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {1}}, {"tokens", {"<s>"}}}}}}};
+       {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0u}}}},
+        {{"Sequence", {{"id", "A"}, {"type_id", 0u}}}}}},
+      {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {1u}}, {"tokens", {"<s>"}}}}}}};
   return file;
 }
 

@@ -222,7 +222,7 @@ json Converter::decoder(bool strips) const {
   const bool bytes = llama_ || gemma_ || model_.byte_fallback;
   if (bytes) steps.push_back({{"type", "ByteFallback"}});
   if (bytes || strips) steps.push_back({{"type", "Fuse"}});
-  if (strips) steps.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+  if (strips) steps.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1u}, {"stop", 0u}});
   return sequence("decoders", std::move(steps));
 }
 
@@ -288,11 +288,11 @@ json Converter::surroundings() const {
   const auto add = [&](const std::optional<int32_t>& id) {
     if (!id) return;
     const std::string& text = model_.pieces[static_cast<size_t>(*id)].text;
-    single.push_back({{"SpecialToken", {{"id", text}, {"type_id", 0}}}});
-    tokens[text] = {{"id", text}, {"ids", {*id}}, {"tokens", {text}}};
+    single.push_back({{"SpecialToken", {{"id", text}, {"type_id", 0u}}}});
+    tokens[text] = {{"id", text}, {"ids", {static_cast<uint32_t>(*id)}}, {"tokens", {text}}};
   };
   if (style_.add_bos.value_or(bpe)) add(model_.bos);
-  single.push_back({{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
+  single.push_back({{"Sequence", {{"id", "A"}, {"type_id", 0u}}}});
   if (style_.add_eos.value_or(t5_)) add(model_.eos);
   return {{"type", "TemplateProcessing"},
           {"single", std::move(single)},

@@ -4,8 +4,10 @@
 #include <utility>
 
 #include "modelfile/error.h"
+#include "modelfile/json_file.h"
 #include "modelfile/mapped_file.h"
 #include "modelfile/pre_names.h"
+#include "modelfile/tokenizer_file.h"
 #include "modelfile/vocabulary_spec.h"
 
 namespace chorus::modelfile {
@@ -149,6 +151,39 @@ std::string charsmap(const Gguf& gguf) {
   return bytes;
 }
 
+// A tokenizer.json beside the file says what GGUF cannot carry; it counts where it is this
+// vocabulary's: a folder may hold files of several models.
+std::optional<TokenizerSpec> tokenizer_beside(const std::filesystem::path& path,
+                                              const Vocabulary& vocabulary) {
+  const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
+  if (!file_exists(folder / "tokenizer.json")) return std::nullopt;
+  TokenizerSpec spec = read_folder_tokenizer(folder);
+  std::vector<std::string_view> texts(vocabulary.tokens.size());
+  for (size_t id = 0; id < std::min(texts.size(), spec.tokens.size()); ++id) {
+    texts[id] = spec.tokens[id];
+  }
+  for (const AddedToken& added : spec.added) {
+    if (static_cast<size_t>(added.id) < texts.size()) {
+      texts[static_cast<size_t>(added.id)] = added.content;
+    }
+  }
+  size_t same = 0, known = 0;
+  for (size_t id = 0; id < texts.size(); ++id) {
+    if (vocabulary.kinds[id] != TokenKind::normal) continue;
+    ++known;
+    if (texts[id] == vocabulary.tokens[id]) ++same;
+  }
+  constexpr double kSameShare = 0.99;  // converters respell a few
+  if (static_cast<double>(same) < kSameShare * static_cast<double>(known)) return std::nullopt;
+  std::vector<int32_t>& ends = spec.end_of_turn;
+  ends.insert(ends.end(), vocabulary.end_of_turn.begin(), vocabulary.end_of_turn.end());
+  std::sort(ends.begin(), ends.end());
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
+  spec.embedding_rows =
+      std::max(spec.embedding_rows, static_cast<int64_t>(vocabulary.tokens.size()));
+  return spec;
+}
+
 class GgufModel final : public Model {
  public:
   GgufModel(const std::filesystem::path& path, bool read_tensors)
@@ -169,7 +204,9 @@ class GgufModel final : public Model {
   const std::vector<Tensor>& tensors() const override { return gguf_.tensors(); }
   const Tensor* find(std::string_view name) const override { return gguf_.find_tensor(name); }
   TokenizerSpec tokenizer() const override {
-    return spec_of(gguf_vocabulary(gguf_), gguf_.file_name());
+    const Vocabulary vocabulary = gguf_vocabulary(gguf_);
+    if (auto beside = tokenizer_beside(path_, vocabulary)) return std::move(*beside);
+    return spec_of(vocabulary, gguf_.file_name());
   }
   ChatTemplates chat_templates() const override { return gguf_chat_templates(gguf_); }
   GenerationDefaults generation_defaults() const override {

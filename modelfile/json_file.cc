@@ -69,6 +69,10 @@ JsonFile JsonFile::read(const std::filesystem::path& path) {
   return {as_text(file.bytes()), path.string()};
 }
 
+JsonFile JsonFile::converted(json root, std::string file_name) {
+  return JsonFile(std::make_unique<json>(std::move(root)), std::move(file_name));
+}
+
 std::optional<JsonFile> JsonFile::read_if_present(const std::filesystem::path& path) {
   if (!file_exists(path)) return std::nullopt;
   return read(path);

@@ -22,6 +22,8 @@ class JsonFile {
   // The same, and the object's own keys must differ from each other.
   static JsonFile with_unique_keys(std::string_view text, std::string file_name);
   static JsonFile read(const std::filesystem::path& path);
+  // What was made of another kind of file, an object.
+  static JsonFile converted(nlohmann::json root, std::string file_name);
   static std::optional<JsonFile> read_if_present(const std::filesystem::path& path);
   JsonFile(JsonFile&&) noexcept;
   JsonFile& operator=(JsonFile&&) noexcept;

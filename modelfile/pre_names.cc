@@ -78,6 +78,9 @@ constexpr const char* kAsianScripts =
 // Of a run of numbers, the one or two at its start that do not make up a group of three.
 constexpr const char* kOddDigits = R"((?<!\p{N})\p{N}{1,2}(?=(?:\p{N}{3})*(?!\p{N})))";
 constexpr const char* kThreeDigits = R"(\p{N}{3})";
+// SuperBPE's (?=(\d{3})+(?!\d)), a place: the first of a number, then the others.
+constexpr const char* kBeforeThrees = R"((?<!\d\d\d)(?=(?:\d{3})+(?!\d)))";
+constexpr const char* kThreesBeforeThree = R"(\d{3}(?=\d{3}))";
 // Tiny Aya's \d{1,3}(?=(?:\d{3})*\b): only digits that end where a word ends are grouped so.
 constexpr const char* kDigitsAtWordEnd = R"((?<!\d)\d++\b)";
 constexpr const char* kOddDigitsOfPiece = R"(\A\d{1,2}(?=(?:\d{3})*\z))";
@@ -210,7 +213,7 @@ const std::vector<NamedPipeline>& pipelines() {
       {.names = {"superbpe"},
        .pre_tokenizer =
            [] {
-             return split_by({R"(\p{N}+)", kOddDigits, kThreeDigits});
+             return split_by({R"(\p{N}+)", kBeforeThrees, kThreesBeforeThree});
            }},
       {.names = {"bailingmoe", "bailingmoe2", "llada-moe"},
        .pre_tokenizer = [] { return split_by({kBailing}); }},

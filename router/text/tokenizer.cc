@@ -37,6 +37,16 @@ class ByTokenDecoder final : public TokenDecoder {
   bool strip_next_space_;
 };
 
+// A folder may hold a tokenizer alone.
+bool holds_no_model(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::is_directory(folder, error) || fs::exists(folder / "config.json", error)) return false;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".gguf") return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 std::unique_ptr<TokenDecoder> Tokenizer::make_decoder(bool skip_special_tokens) const {
@@ -49,13 +59,10 @@ std::unique_ptr<Tokenizer> make_tokenizer(modelfile::TokenizerSpec spec) {
 
 std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& path) {
   std::error_code error;
-  if (fs::is_regular_file(path, error) && path.extension() == ".json") {
+  if (fs::is_regular_file(path, error) && path.extension() != ".gguf") {
     return make_tokenizer(modelfile::read_tokenizer_file(path));
   }
-  // A folder may hold a tokenizer and no model.
-  bool alone =
-      fs::exists(path / "tokenizer.json", error) && !fs::exists(path / "config.json", error);
-  if (alone) return make_tokenizer(modelfile::read_folder_tokenizer(path));
+  if (holds_no_model(path)) return make_tokenizer(modelfile::read_folder_tokenizer(path));
   return make_tokenizer(modelfile::open_model(path, false)->tokenizer());
 }
 

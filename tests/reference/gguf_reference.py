@@ -178,7 +178,10 @@ def merges_by_score(ids, scores):
 
 
 def byte_level_bpe(vocabulary):
-    steps, nfc, ignore_merges = PIPELINES[SAME.get(vocabulary.pre, vocabulary.pre)]
+    pre = SAME.get(vocabulary.pre, vocabulary.pre)
+    if pre not in PIPELINES:
+        raise ValueError(f"the file's pre-tokenizer is {pre!r}")
+    steps, nfc, ignore_merges = PIPELINES[pre]
     merges = [tuple(merge.split(" ")) for merge in vocabulary.merges]
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary.ids(), merges=merges, ignore_merges=ignore_merges))
     if nfc:

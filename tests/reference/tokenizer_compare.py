@@ -73,8 +73,12 @@ def reference_of(path):
         tokenizer, added = reference(path)
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return (lambda texts: [encoding.ids for encoding in
-                           tokenizer.encode_batch(texts, add_special_tokens=False)]), added
+    return ids_by(tokenizer), added
+
+
+def ids_by(tokenizer):
+    return lambda texts: [encoding.ids for encoding in
+                          tokenizer.encode_batch(texts, add_special_tokens=False)]
 
 
 def chorus_ids(router, path, texts):
@@ -133,6 +137,20 @@ def compare_pre_names(router, folder, count):
     return agree
 
 
+def is_sentencepiece(path):
+    return ".model" in path.name and path.read_bytes().startswith(b"\n")
+
+
+def compare_as_llama(router, path, count):
+    """In a folder whose tokenizer_config.json names Llama's class, which transformers treats apart."""
+    from file_reference import make_folder, reference
+    tokenizer, added = reference(path, "LlamaTokenizer")
+    with tempfile.TemporaryDirectory() as folder:
+        make_folder(path, "LlamaTokenizer", folder)
+        return compare(router, pathlib.Path(folder), count, label=f"{path.name} as LlamaTokenizer",
+                       reference=(ids_by(tokenizer), added))
+
+
 def files_of(arguments):
     for argument in map(pathlib.Path, arguments):
         if argument.is_dir():
@@ -157,6 +175,8 @@ def main():
         agree &= compare_pre_names(options.router, options.pre_names, options.count)
     for path in files_of(options.paths):
         agree &= compare(options.router, path, options.count)
+        if is_sentencepiece(path):
+            agree &= compare_as_llama(options.router, path, options.count)
     sys.exit(0 if agree else 1)
 
 

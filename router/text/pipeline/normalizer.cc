@@ -311,7 +311,7 @@ class BertStep final : public NormalizerStep {
       char byte = static_cast<char>(code);
       if (bert.clean_text && unicode::has_trait(static_cast<char32_t>(code), unicode::kBertControl))
         byte = kDropped;
-      if (bert.clean_text && code > 0 && is_space(static_cast<char32_t>(code))) byte = ' ';
+      if (bert.clean_text && byte != kDropped && is_space(static_cast<char32_t>(code))) byte = ' ';
       if (bert.lowercase && byte >= 'A' && byte <= 'Z') byte = static_cast<char>(byte + 32);
       ascii_[code] = byte;
     }
