@@ -4,7 +4,7 @@
     pip install jinja2==3.1.6 gguf==0.19.0
     python3 tests/reference/jinja_golden.py MODEL.gguf...
 The snippets of jinja_snippets.py, and the chat templates of the models over the conversations of
-jinja_compare.py. tests/router/text/jinja_golden_test.cc holds ours against it. Each case is
+conversations.py. tests/router/text/jinja_golden_test.cc holds ours against it. Each case is
 [template, text], or [template, null, message of raise_exception or null] where rendering fails.
 Known differences are left out: see DIFFERENT.
 """
@@ -15,11 +15,11 @@ import sys
 import gguf
 import jinja2
 
-import jinja_compare
+import conversations
 import jinja_reference
 import jinja_snippets
 
-NOW = jinja_compare.NOW
+NOW = conversations.NOW
 # Wanted differences: Python's integers have no end, ours stop at 64 bits with an error; objects
 # that Python prints by their address; bytes; recursive loops, which no chat template uses.
 DIFFERENT = {"{{ 99999999999999999999 }}", "{{ 9223372036854775807 + 1 }}", "{{ '\\N{BULLET}' }}",
@@ -45,8 +45,8 @@ def main():
     golden = {"now": NOW, "variables": jinja_snippets.VARIABLES, "models": []}
     golden["snippets"] = [case(snippet, jinja_snippets.VARIABLES)
                           for snippet in jinja_snippets.snippets() if snippet not in DIFFERENT]
-    golden["conversations"] = {name: jinja_compare.variables(conversation)
-                               for name, conversation in jinja_compare.CONVERSATIONS.items()}
+    golden["conversations"] = {name: conversations.variables(conversation)
+                               for name, conversation in conversations.CONVERSATIONS.items()}
     for path in sys.argv[1:]:
         if template := model_template(path):
             cases = {name: case(template, variables)[1:]

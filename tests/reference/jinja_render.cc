@@ -1,4 +1,4 @@
-// Renders templates for tests/reference/jinja_compare.py: one JSON object {template, variables,
+// Renders templates for tests/reference/jinja_property.py: one JSON object {template, variables,
 // now} per line of standard input, one {text} or {error, line} per line of standard output. Given
 // an argument, renders each that many times and adds the best time: {micros}.
 #include <chrono>

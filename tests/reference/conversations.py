@@ -1,19 +1,4 @@
-#!/usr/bin/env python3
-"""Renders every *.jinja of a folder over twelve conversations with Python's Jinja and with ours.
-
-    pip install jinja2==3.1.6
-    python3 tests/reference/jinja_compare.py build/release/bin/jinja_render FOLDER [-v]
-Prints each difference and exits 1 where there is one. Both failing counts as equal; a message given
-to raise_exception must be the same.
-"""
-import json
-import pathlib
-import subprocess
-import sys
-
-import jinja2
-
-import jinja_reference
+"""Tools, messages and twelve conversations for jinja_golden.py and chat_templates.py."""
 
 NOW = 1753617845
 
@@ -101,40 +86,3 @@ CONVERSATIONS = {
 def variables(conversation):
     return {"tools": None, "documents": None, "add_generation_prompt": False,
             "bos_token": "<s>", "eos_token": "</s>", **conversation}
-
-
-def agrees(ours, text, failure):
-    if failure is None:
-        return ours.get("text") == text
-    raised = type(failure) is jinja2.exceptions.TemplateError
-    return "error" in ours and (not raised or ours["error"] == str(failure))
-
-
-def main():
-    program, folder = sys.argv[1:3]
-    process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    total = different = failing = 0
-    for path in sorted(pathlib.Path(folder).glob("*.jinja")):
-        template = path.read_text()
-        for name, conversation in CONVERSATIONS.items():
-            given = variables(conversation)
-            text, failure = jinja_reference.render(template, given, NOW)
-            request = {"template": template, "variables": given, "now": NOW}
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            ours = json.loads(process.stdout.readline())
-            total += 1
-            failing += failure is not None
-            if not agrees(ours, text, failure):
-                different += 1
-                print(f"DIFFERENT {path.name}, {name}")
-                if "-v" in sys.argv:
-                    print(f"  python: {text!r} {failure!r}\n  ours:   {ours}")
-                else:
-                    print(f"  python: {failure!r}  ours: {ours.get('error')!r}")
-    print(f"{total} renderings, {failing} of them errors in Python, {different} differences")
-    return 1 if different or not total else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
