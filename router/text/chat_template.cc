@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <unordered_map>
 
 #include "router/text/jinja/evaluator.h"
@@ -35,10 +34,7 @@ Value to_value(const Json& json, jinja::Origin origin, int depth) {
     case Json::value_t::boolean:
       return Value::boolean(json.get<bool>());
     case Json::value_t::number_unsigned:
-      if (json.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
-        jinja::fail("integers beyond 64 bits are not supported");
-      }
-      return Value::integer(json.get<int64_t>());
+      return Value::wide(json.get<uint64_t>());
     case Json::value_t::number_integer:
       return Value::integer(json.get<int64_t>());
     case Json::value_t::number_float:

@@ -210,7 +210,8 @@ struct ForStatement : Statement {
   int loop_id = -1;  // the name `loop`
   Target target;
   ExprPtr iterable;
-  ExprPtr test;  // may be null
+  ExprPtr test;            // may be null
+  bool recursive = false;  // loop(items) runs it again, one level deeper
   Body body, otherwise;
 };
 

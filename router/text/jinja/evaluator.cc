@@ -57,15 +57,41 @@ class Engine::NewScope {
 
 class Engine::Captured {
  public:
-  explicit Captured(Engine& engine) : engine_(engine), outer_(engine.out_) { engine_.out_ = &text; }
-  ~Captured() { engine_.out_ = outer_; }
+  explicit Captured(Engine& engine)
+      : engine_(engine),
+        outer_(engine.out_),
+        outer_broken_(std::exchange(engine.broken_, &broken_)) {
+    engine_.out_ = &text;
+  }
+  ~Captured() {
+    engine_.out_ = outer_;
+    engine_.broken_ = outer_broken_;
+  }
   Captured(const Captured&) = delete;
   Captured& operator=(const Captured&) = delete;
+  MarkedText take() {
+    if (!broken_.empty()) fail(broken_);
+    return std::move(text);
+  }
   MarkedText text;
 
  private:
   Engine& engine_;
   MarkedText* outer_;
+  std::string broken_;
+  std::string* outer_broken_;
+};
+
+// Counts calls of macros and of loops inside each other.
+class Engine::Entered {
+ public:
+  explicit Entered(int& counter) : depth_(++counter) {}
+  ~Entered() { --depth_; }
+  Entered(const Entered&) = delete;
+  Entered& operator=(const Entered&) = delete;
+
+ private:
+  int& depth_;
 };
 
 // A macro as a value: its tree and the scope it was written in.
@@ -105,7 +131,7 @@ void Engine::define(std::string_view name, Value value) {
 MarkedText Engine::render() {
   Captured output(*this);
   run(program_.body);
-  return std::move(output.text);
+  return output.take();
 }
 
 void Engine::charge(int64_t steps) {
@@ -233,12 +259,20 @@ Pull Engine::filtered(const ForStatement& node, Pull source) {
 }
 
 Engine::Flow Engine::run_for(const ForStatement& node) {
-  const Value items = eval(*node.iterable);
+  return run_loop(node, eval(*node.iterable), 0);
+}
+
+Engine::Flow Engine::run_loop(const ForStatement& node, const Value& items, int depth) {
   Pull source = iterate(items);
   if (node.test) source = filtered(node, std::move(source));
   const auto known = node.test ? std::nullopt : length(items);
-  const auto loop = std::make_shared<Loop>(std::move(source), known, loop_depth_);
+  const auto loop = std::make_shared<Loop>(std::move(source), known, depth);
   loop->take_in(items);
+  if (node.recursive) {
+    loop->set_recurse([this, &node, scope = scope_](const Value& inner, int inner_depth) {
+      return recurse(node, scope, inner, inner_depth);
+    });
+  }
   struct Closing {
     Loop& loop;
     ~Closing() { loop.close(); }
@@ -249,6 +283,19 @@ Engine::Flow Engine::run_for(const ForStatement& node) {
   // Jinja notes that the loop ran at the end of its body: a first `break` still runs the else.
   if (!completed) return run_scoped(node.otherwise);
   return Flow::next;
+}
+
+// loop(items): the same loop over other items, where the first one stood.
+Value Engine::recurse(const ForStatement& node, const std::shared_ptr<Scope>& where,
+                      const Value& items, int depth) {
+  if (macro_depth_ >= kMacroDepthMax) fail("a loop calls itself too deeply");
+  const Entered entered(macro_depth_);
+  const int line = line_;
+  Captured captured(*this);
+  const NewScope scope(*this, where);
+  run_loop(node, items, depth);
+  line_ = line;
+  return string(captured.take());
 }
 
 Engine::Flow Engine::run_iterations(const ForStatement& node, const std::shared_ptr<Loop>& loop,
@@ -289,7 +336,7 @@ Engine::Flow Engine::run_block(const BlockStatement& node) {
     Captured captured(*this);
     const Flow flow = run_scoped(node.body);
     if (flow != Flow::next) return flow;
-    text = string(std::move(captured.text));
+    text = string(captured.take());
   }
   if (node.filter) {
     const Value outer = std::exchange(block_text_, text);
@@ -297,6 +344,10 @@ Engine::Flow Engine::run_block(const BlockStatement& node) {
     block_text_ = outer;
   }
   if (node.kind == StatementKind::filter_block) {
+    if (!text.is(Kind::string)) {  // Python notices when the pieces are joined
+      *broken_ = fmt::format("expected str instance, {} found", type_name(text));
+      return Flow::next;
+    }
     write(text);
   } else {
     assign(node.target, text);
@@ -395,11 +446,7 @@ void Engine::bind(const MacroStatement& macro, const Arguments& arguments) {
 Value Engine::call_macro(const MacroStatement& macro, const std::shared_ptr<Scope>& closure,
                          const Arguments& arguments) {
   if (macro_depth_ >= kMacroDepthMax) fail("macros call each other too deeply");
-  struct Entered {
-    int& depth;
-    explicit Entered(int& counter) : depth(++counter) {}
-    ~Entered() { --depth; }
-  } entered(macro_depth_);
+  const Entered entered(macro_depth_);
   const int line = line_;
   const int message = message_index_;
   Captured captured(*this);
@@ -408,7 +455,7 @@ Value Engine::call_macro(const MacroStatement& macro, const std::shared_ptr<Scop
   run(macro.body);
   line_ = line;
   message_index_ = message;
-  return string(std::move(captured.text));
+  return string(captured.take());
 }
 
 }  // namespace chorus::text::jinja

@@ -68,6 +68,7 @@ class Engine {
   class Deeper;    // counts recursion
   class NewScope;  // opens and closes one
   class Captured;  // redirects output
+  class Entered;
   struct MacroCall;
 
   // Statements (evaluator.cc).
@@ -75,6 +76,9 @@ class Engine {
   Flow run(const Statement& statement);
   Flow run_if(const IfStatement& node);
   Flow run_for(const ForStatement& node);
+  Flow run_loop(const ForStatement& node, const Value& items, int depth);
+  Value recurse(const ForStatement& node, const std::shared_ptr<Scope>& where, const Value& items,
+                int depth);
   Flow run_iterations(const ForStatement& node, const std::shared_ptr<Loop>& loop, bool& completed);
   Flow run_with(const WithStatement& node);
   Flow run_block(const BlockStatement& node);
@@ -113,12 +117,12 @@ class Engine {
   std::vector<std::shared_ptr<Scope>> captured_;        // by macros: cycles, cut at the end
   std::vector<std::shared_ptr<Namespace>> namespaces_;  // the same
   MarkedText* out_ = nullptr;
-  Value block_text_;  // what a filter block's first filter gets
+  std::string* broken_ = nullptr;  // set where what goes to out_ cannot be joined to text
+  Value block_text_;               // what a filter block's first filter gets
   int line_ = 0;
   int message_index_ = -1;
   int depth_ = 0;
   int macro_depth_ = 0;
-  int loop_depth_ = 0;
   int64_t steps_ = 0;
 };
 

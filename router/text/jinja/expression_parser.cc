@@ -209,7 +209,7 @@ ExprPtr ExpressionParser::primary() {
     }
     case TokenKind::integer: {
       const Token number = stream_.next();
-      return std::make_unique<ConstantExpr>(Value::integer(number.integer), number.line);
+      return std::make_unique<ConstantExpr>(Value::wide(number.integer), number.line);
     }
     case TokenKind::real: {
       const Token number = stream_.next();

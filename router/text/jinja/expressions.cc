@@ -301,6 +301,11 @@ Arguments Engine::eval_arguments(const CallArguments& arguments) {
 
 Value Engine::call(const Value& callee, const Arguments& arguments) {
   if (callee.is(Kind::undefined)) fail_undefined(callee);
+  if (callee.is(Kind::loop)) {
+    const Parameters p(arguments, "loop", {"iterable"}, 1);
+    const std::shared_ptr<Object> loop_alive = callee.shared();
+    return callee.loop().recurse(p[0]);
+  }
   if (!callee.is(Kind::function)) {
     fail(fmt::format("'{}' object is not callable", type_name(callee)));
   }

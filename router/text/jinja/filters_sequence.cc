@@ -254,6 +254,13 @@ Value group_by(Engine& engine, const Value& input, const Arguments& arguments) {
   };
   std::vector<Keyed> items;
   for (const Value& item : engine.collect(input)) items.push_back({{key_of(item)}, item});
+  for (size_t i = 1; i < items.size(); ++i) {
+    // Python compares the keys themselves, and undefined ones cannot be; sort() finds equal ones
+    // first.
+    for (const Keyed* each : {&items[i - 1], &items[i]}) {
+      if (each->key[0].is(Kind::undefined)) fail_undefined(each->key[0]);
+    }
+  }
   std::vector<Value> groups, members;
   const auto finish = [&] {
     if (members.empty()) return;

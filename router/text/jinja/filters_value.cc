@@ -31,8 +31,7 @@ Value absolute(Engine&, const Value& input, const Arguments& arguments) {
   if (input.is(Kind::undefined)) fail_undefined(input);
   if (!input.is_number()) fail(fmt::format("bad operand type for abs(): '{}'", type_name(input)));
   if (input.is(Kind::real)) return Value::real(std::fabs(input.as_real()));
-  return input.as_integer() < 0 ? unary(Operator::minus, input)
-                                : Value::integer(input.as_integer());
+  return input.as_wide() < 0 ? unary(Operator::minus, input) : Value::wide(input.as_wide());
 }
 
 std::string_view stripped(const std::string& bytes) {
@@ -55,7 +54,7 @@ std::optional<std::string> without_underscores(std::string_view text) {
 }
 
 // int(text, base), nothing where Python raises ValueError.
-std::optional<int64_t> parse_int(const std::string& bytes, int64_t base) {
+std::optional<Wide> parse_int(const std::string& bytes, int64_t base) {
   std::string_view text = stripped(bytes);
   const bool negative = !text.empty() && text[0] == '-';
   if (negative || (!text.empty() && text[0] == '+')) text.remove_prefix(1);
@@ -71,13 +70,9 @@ std::optional<int64_t> parse_int(const std::string& bytes, int64_t base) {
   if (base < 2 || base > 36) return std::nullopt;
   const auto digits = without_underscores(text);
   if (!digits || digits->empty() || (*digits)[0] == '-') return std::nullopt;
-  const std::string signed_digits = (negative ? "-" : "") + *digits;
-  int64_t value = 0;
-  const char* end = signed_digits.data() + signed_digits.size();
-  const auto parsed = std::from_chars(signed_digits.data(), end, value, static_cast<int>(base));
-  if (parsed.ptr != end) return std::nullopt;
-  if (parsed.ec != std::errc()) fail("integers beyond 64 bits are not supported");
-  return value;
+  const auto value = parse_wide(*digits, static_cast<int>(base));
+  if (!value) return std::nullopt;
+  return negative ? -*value : *value;
 }
 
 // float(text), nothing where Python raises ValueError.
@@ -93,27 +88,26 @@ std::optional<double> parse_real(const std::string& bytes) {
   return value;
 }
 
-std::optional<int64_t> truncated(double value) {
+std::optional<Wide> truncated(double value) {
   if (std::isnan(value) || std::isinf(value)) return std::nullopt;
-  if (std::fabs(value) >= 9.2e18) fail("integers beyond 64 bits are not supported");
-  return static_cast<int64_t>(value);
+  return wide_of(value);
 }
 
 Value to_int(Engine&, const Value& input, const Arguments& arguments) {
   const Parameters p(arguments, "int", {"default", "base"});
   if (input.is(Kind::undefined)) fail_undefined(input);
-  std::optional<int64_t> value;
+  std::optional<Wide> value;
   if (input.is(Kind::string)) {
     value = parse_int(input.bytes(), p.integer(1, 10));
     if (!value) {
       if (const auto real = parse_real(input.bytes())) value = truncated(*real);
     }
-  } else if (input.is_integral()) {
-    value = input.as_integer();
+  } else if (input.is_whole()) {
+    value = input.as_wide();
   } else if (input.is(Kind::real)) {
     value = truncated(input.as_real());
   }
-  if (value) return Value::integer(*value);
+  if (value) return Value::wide(*value);
   return p.has(0) ? p[0] : Value::integer(0);
 }
 
@@ -155,7 +149,8 @@ Value round_number(Engine& engine, const Value& input, const Arguments& argument
   }
   if (method == "common") {
     if (input.is(Kind::real)) return Value::real(rounded(input.as_real(), precision));
-    if (precision >= 0) return Value::integer(input.as_integer());
+    if (precision >= 0) return Value::wide(input.as_wide());
+    if (input.is(Kind::wide)) fail(kTooWide);
     if (precision < -18) return Value::integer(0);
     const Value unit = Value::integer(
         static_cast<int64_t>(std::llround(std::pow(10.0, static_cast<double>(-precision)))));

@@ -156,11 +156,7 @@ class PercentFormat {
     if (value.is(Kind::real) && spec.type != 'd') {
       fail(fmt::format("%{} format: an integer is required, not float", spec.type));
     }
-    if (value.is(Kind::real) && !(std::abs(value.as_real()) < 9e18)) {
-      fail("integers beyond 64 bits are not supported");
-    }
-    const auto number =
-        value.is(Kind::real) ? static_cast<int64_t>(value.as_real()) : value.as_integer();
+    const Wide number = value.is(Kind::real) ? wide_of(value.as_real()) : value.as_wide();
     const int64_t digits = std::exchange(spec.precision, -1);
     if (digits > 0) {
       FormatSpec inner = spec;
@@ -171,10 +167,9 @@ class PercentFormat {
       spec.sign = '-';
       if (spec.align == '=') spec.align = '>';
       spec.fill.assign(1, ' ');
-      return append(result_,
-                    format_text(plain(format_number(Value::integer(number), inner)), spec));
+      return append(result_, format_text(plain(format_number(Value::wide(number), inner)), spec));
     }
-    append(result_, format_number(Value::integer(number), spec));
+    append(result_, format_number(Value::wide(number), spec));
   }
 
   Engine& engine_;

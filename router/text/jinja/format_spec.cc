@@ -35,7 +35,7 @@ std::string grouped(const std::string& digits, char separator, size_t size) {
   return out;
 }
 
-std::string in_base(uint64_t number, unsigned base, bool upper) {
+std::string in_base(UnsignedWide number, unsigned base, bool upper) {
   std::string digits;
   do {
     const auto digit = static_cast<char>(number % base);
@@ -100,10 +100,10 @@ std::string laid_out(const std::string& prefix, const std::string& digits, const
   }
 }
 
-std::string format_integer(int64_t number, const FormatSpec& spec) {
+std::string format_integer(Wide number, const FormatSpec& spec) {
   const bool negative = number < 0;
-  const uint64_t size =
-      negative ? 0 - static_cast<uint64_t>(number) : static_cast<uint64_t>(number);
+  const UnsignedWide size =
+      negative ? -static_cast<UnsignedWide>(number) : static_cast<UnsignedWide>(number);
   std::string prefix = signed_prefix(negative, spec);
   unsigned base = 10;
   switch (spec.type) {
@@ -196,9 +196,9 @@ std::string format_number(const Value& value, const FormatSpec& spec) {
     encode(static_cast<char32_t>(value.as_integer()), text);
     return text;
   }
-  if (value.is_integral() && (no_type || kIntegerTypes.find(spec.type) != std::string_view::npos)) {
+  if (value.is_whole() && (no_type || kIntegerTypes.find(spec.type) != std::string_view::npos)) {
     if (spec.precision >= 0) fail("Precision not allowed in integer format specifier");
-    return format_integer(value.as_integer(), spec);
+    return format_integer(value.as_wide(), spec);
   }
   if (!no_type && kFloatTypes.find(spec.type) == std::string_view::npos) {
     fail(fmt::format("Unknown format code '{}' for object of type '{}'", spec.type,

@@ -32,7 +32,6 @@ Value range(Engine&, const Arguments& arguments) {
   object->step = p.integer(2, 1);
   if (object->step == 0) fail("range() arg 3 must not be zero");
   // In 128 bits, since start and stop may lie at both ends of the 64.
-  __extension__ using Wide = __int128;
   const Wide from = object->start;
   const Wide distance = object->step > 0 ? object->stop - from : from - object->stop;
   const Wide step = object->step > 0 ? object->step : -static_cast<Wide>(object->step);
@@ -129,6 +128,25 @@ Value raise_exception(Engine& engine, const Arguments& arguments) {
   fail(engine.text_of(p[0]).bytes);
 }
 
+// What Python's strftime() makes of a time without a zone, where the C library would print one.
+std::string without_zone(std::string_view format) {
+  std::string out;
+  for (size_t i = 0; i < format.size(); ++i) {
+    if (format[i] != '%' || i + 1 == format.size()) {
+      out.push_back(format[i]);
+      continue;
+    }
+    const size_t letter = i + (format[i + 1] == ':' && i + 2 < format.size() ? 2 : 1);
+    if (format[letter] == 'f') {
+      out += "000000";  // microseconds
+    } else if (format[letter] != 'z' && format[letter] != 'Z') {
+      out.append(format, i, letter - i + 1);
+    }
+    i = letter;
+  }
+  return out;
+}
+
 // strftime in UTC: a server's answer must not depend on where it stands.
 Value strftime_now(Engine& engine, const Arguments& arguments, int64_t now) {
   static const MarkedText empty;
@@ -140,7 +158,8 @@ Value strftime_now(Engine& engine, const Arguments& arguments, int64_t now) {
   if (gmtime_r(&seconds, &parts) == nullptr) fail("the time is out of range");
   std::string text(256 * (format.size() + 1), '\0');
   // A leading blank tells an empty result from one that did not fit.
-  const size_t size = strftime(text.data(), text.size(), (" " + format).c_str(), &parts);
+  const size_t size =
+      strftime(text.data(), text.size(), (" " + without_zone(format)).c_str(), &parts);
   if (size == 0) fail("strftime_now() got too long a format");
   return engine.string(plain(text.substr(1, size - 1)));
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "router/text/jinja/value.h"
+#include "router/text/jinja/wide.h"
 
 namespace chorus::text::jinja {
 
@@ -28,7 +29,7 @@ struct Token {
   TokenKind kind = TokenKind::end;
   int line = 1;
   std::string text;  // data, name, string (unescaped), symbol
-  int64_t integer = 0;
+  Wide integer = 0;
   double real = 0;
 };
 

@@ -150,14 +150,10 @@ double parse_float(std::string_view literal) {
   return value;
 }
 
-int64_t parse_integer(std::string_view literal) {
+Wide parse_integer(std::string_view literal) {
   const std::string text = without_underscores(literal);
   const int base = base_of(text);
-  const char* begin = text.data() + (base == 10 ? 0 : 2);
-  int64_t value = 0;
-  const auto parsed = std::from_chars(begin, text.data() + text.size(), value, base);
-  if (parsed.ec != std::errc()) fail("integers beyond 64 bits are not supported");
-  return value;
+  return parse_wide(std::string_view(text).substr(base == 10 ? 0 : 2), base).value();
 }
 
 }  // namespace chorus::text::jinja

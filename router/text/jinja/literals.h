@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "router/text/jinja/wide.h"
+
 namespace chorus::text::jinja {
 
 // Python's unicode-escape. Throws Failure.
@@ -16,6 +18,6 @@ size_t float_length(std::string_view source);
 size_t integer_length(std::string_view source);
 
 double parse_float(std::string_view literal);
-int64_t parse_integer(std::string_view literal);  // throws Failure beyond 64 bits
+Wide parse_integer(std::string_view literal);  // throws Failure beyond 128 bits
 
 }  // namespace chorus::text::jinja

@@ -91,7 +91,16 @@ std::optional<Value> Loop::attribute(const std::shared_ptr<Loop>& self, std::str
   return std::nullopt;
 }
 
+Value Loop::recurse(const Value& items) const {
+  if (!recurse_) {
+    fail("The loop must have the 'recursive' marker to be called recursively.");
+  }
+  const Recurse alive = recurse_;
+  return alive(items, depth0_ + 1);
+}
+
 void Loop::close() {
+  recurse_ = nullptr;
   source_ = nullptr;
   ahead_.reset();
   exhausted_ = true;

@@ -31,23 +31,25 @@ Value copy(Engine&, const Value& self, const Arguments& arguments) {
   return self;
 }
 
+// Of lists, tuples and ranges.
 Value count(Engine& engine, const Value& self, const Arguments& arguments) {
   const Parameters p(arguments, "count", {"value"}, 1);
   engine.charge(self.weight() / 8);
   int64_t found = 0;
-  for (const Value& item : self.items()) found += equal(item, p[0]) ? 1 : 0;
+  for (const Value& item : engine.collect(self)) found += equal(item, p[0]) ? 1 : 0;
   return Value::integer(found);
 }
 
 Value index(Engine& engine, const Value& self, const Arguments& arguments) {
   const Parameters p(arguments, "index", {"value", "start", "stop"}, 1);
   engine.charge(self.weight() / 8);
-  const auto size = static_cast<int64_t>(self.items().size());
+  const std::vector<Value> items = engine.collect(self);
+  const auto size = static_cast<int64_t>(items.size());
   const auto bound = [&](int64_t at) {
     return std::min(std::max<int64_t>(at < 0 ? at + size : at, 0), size);
   };
   for (int64_t i = bound(p.integer(1, 0)); i < bound(p.integer(2, size)); ++i) {
-    if (equal(self.items()[static_cast<size_t>(i)], p[0])) return Value::integer(i);
+    if (equal(items[static_cast<size_t>(i)], p[0])) return Value::integer(i);
   }
   fail("value is not in list");
 }
@@ -79,6 +81,7 @@ Builtin find_method(Kind kind, std::string_view name) {
     case Kind::list:
       return find_row(kListMethods, name);
     case Kind::tuple:
+    case Kind::range:
       return find_row(kTupleMethods, name);
     case Kind::real:
       return find_row(kRealMethods, name);

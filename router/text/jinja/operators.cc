@@ -1,9 +1,8 @@
-// Arithmetic, comparisons, containment and slices by Python's rules. Integers are 64 bits wide and
-// say so when that is not enough; `/` makes floats, `//` and `%` round down.
+// Arithmetic, comparisons, containment and slices by Python's rules. Integers are as
+// wide as wide.h says; `/` makes floats, `//` and `%` round down.
 #include <fmt/format.h>
 
 #include <cmath>
-#include <limits>
 
 #include "router/text/jinja/codepoints.h"
 #include "router/text/jinja/escape.h"
@@ -12,8 +11,6 @@
 
 namespace chorus::text::jinja {
 namespace {
-
-constexpr const char* kTooLarge = "integers beyond 64 bits are not supported";
 
 std::string_view symbol_of(Operator op) {
   switch (op) {
@@ -41,24 +38,28 @@ std::string_view symbol_of(Operator op) {
                    type_name(left), type_name(right)));
 }
 
-int64_t floor_divide(int64_t a, int64_t b) {
-  if (a == std::numeric_limits<int64_t>::min() && b == -1) fail(kTooLarge);
-  const int64_t quotient = a / b;
+Wide floor_divide(Wide a, Wide b) {
+  const Wide quotient = a / b;
   return a % b != 0 && (a < 0) != (b < 0) ? quotient - 1 : quotient;
 }
 
-int64_t integer_power(int64_t base, int64_t exponent) {
-  int64_t result = 1;
+Wide integer_power(Wide base, Wide exponent) {
+  Wide result = 1;
   while (exponent > 0) {
-    if ((exponent & 1) != 0 && __builtin_mul_overflow(result, base, &result)) fail(kTooLarge);
+    if ((exponent & 1) != 0 && __builtin_mul_overflow(result, base, &result)) fail(kTooWide);
     exponent >>= 1;
-    if (exponent > 0 && __builtin_mul_overflow(base, base, &base)) fail(kTooLarge);
+    if (exponent > 0 && __builtin_mul_overflow(base, base, &base)) fail(kTooWide);
   }
   return result;
 }
 
-Value integer_arithmetic(Operator op, int64_t a, int64_t b) {
-  int64_t result = 0;
+// In long double, so that the quotient of two 64-bit numbers is rounded once.
+double true_quotient(Wide a, Wide b) {
+  return static_cast<double>(static_cast<long double>(a) / static_cast<long double>(b));
+}
+
+Value wide_arithmetic(Operator op, Wide a, Wide b) {
+  Wide result = 0;
   bool overflow = false;
   switch (op) {
     case Operator::add:
@@ -72,23 +73,34 @@ Value integer_arithmetic(Operator op, int64_t a, int64_t b) {
       break;
     case Operator::divide:
       if (b == 0) fail("division by zero");
-      return Value::real(static_cast<double>(a) / static_cast<double>(b));
+      return Value::real(true_quotient(a, b));
     case Operator::floor_divide:
       if (b == 0) fail("integer division or modulo by zero");
-      return Value::integer(floor_divide(a, b));
+      if (b == -1) return wide_arithmetic(Operator::subtract, 0, a);
+      result = floor_divide(a, b);
+      break;
     case Operator::modulo:
       if (b == 0) fail("integer modulo by zero");
       if (b == -1) return Value::integer(0);
-      return Value::integer(a - floor_divide(a, b) * b);
+      result = a - floor_divide(a, b) * b;
+      break;
     default:
       if (b < 0) {
         if (a == 0) fail("0.0 cannot be raised to a negative power");
         return Value::real(std::pow(static_cast<double>(a), static_cast<double>(b)));
       }
-      return Value::integer(integer_power(a, b));
+      result = integer_power(a, b);
   }
-  if (overflow) fail(kTooLarge);
-  return Value::integer(result);
+  if (overflow) fail(kTooWide);
+  return Value::wide(result);
+}
+
+// The everyday case, without 128 bits.
+Value integer_arithmetic(Operator op, int64_t a, int64_t b) {
+  int64_t result = 0;
+  const bool done = (op == Operator::add && !__builtin_add_overflow(a, b, &result)) ||
+                    (op == Operator::subtract && !__builtin_sub_overflow(a, b, &result));
+  return done ? Value::integer(result) : wide_arithmetic(op, a, b);
 }
 
 double float_modulo(double a, double b) {
@@ -230,6 +242,9 @@ Value arithmetic(Engine& engine, Operator op, const Value& left, const Value& ri
   if (left.is_integral() && right.is_integral()) {
     return integer_arithmetic(op, left.as_integer(), right.as_integer());
   }
+  if (left.is_whole() && right.is_whole()) {
+    return wide_arithmetic(op, left.as_wide(), right.as_wide());
+  }
   if (left.is_number() && right.is_number()) {
     return float_arithmetic(op, left.as_real(), right.as_real());
   }
@@ -260,8 +275,8 @@ Value unary(Operator op, const Value& operand) {
   if (operand.is(Kind::real)) {
     return Value::real(op == Operator::minus ? -operand.as_real() : operand.as_real());
   }
-  if (op == Operator::plus) return Value::integer(operand.as_integer());
-  return integer_arithmetic(Operator::subtract, 0, operand.as_integer());
+  if (op == Operator::plus) return Value::wide(operand.as_wide());
+  return wide_arithmetic(Operator::subtract, 0, operand.as_wide());
 }
 
 bool compare(Engine& engine, Operator op, const Value& left, const Value& right) {

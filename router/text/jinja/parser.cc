@@ -184,7 +184,7 @@ class Parser {
     stream_.expect_name("in");
     node->iterable = expressions_.tuple(false, "recursive");
     if (stream_.skip_name("if")) node->test = expressions_.expression();
-    if (stream_.is_name("recursive")) stream_.error("recursive loops are not supported");
+    node->recursive = stream_.skip_name("recursive");
     ++loops_;
     node->body = block({"else", "endfor"});
     --loops_;

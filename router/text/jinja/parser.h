@@ -1,5 +1,5 @@
-// Tokens → tree, by Jinja's grammar. include, import, extends, block, autoescape and recursive
-// loops are refused: chat templates are single files that make plain text.
+// Tokens → tree, by Jinja's grammar. include, import, extends, block and autoescape are refused:
+// chat templates are single files that make plain text.
 #pragma once
 
 #include <string_view>

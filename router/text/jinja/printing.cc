@@ -59,6 +59,9 @@ class Printer {
       case Kind::integer:
         text += std::to_string(value.as_integer());
         break;
+      case Kind::wide:
+        text += wide_text(value.as_wide());
+        break;
       case Kind::real:
         text += float_repr(value.as_real());
         break;
@@ -162,6 +165,9 @@ class JsonWriter {
       case Kind::integer:
         text += std::to_string(value.as_integer());
         break;
+      case Kind::wide:
+        text += wide_text(value.as_wide());
+        break;
       case Kind::real:
         real(value.as_real());
         break;
@@ -253,6 +259,8 @@ class JsonWriter {
         return key.as_boolean() ? "true" : "false";
       case Kind::integer:
         return std::to_string(key.as_integer());
+      case Kind::wide:
+        return wide_text(key.as_wide());
       case Kind::real:
         return float_repr(key.as_real());
       default:

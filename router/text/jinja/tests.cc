@@ -92,7 +92,7 @@ bool is_false(const Value& value) {
   return value.is(Kind::boolean) && !value.as_boolean();
 }
 bool is_integer(const Value& value) {
-  return value.is(Kind::integer);
+  return value.is(Kind::integer) || value.is(Kind::wide);
 }
 bool is_float(const Value& value) {
   return value.is(Kind::real);
@@ -114,16 +114,18 @@ bool is_escaped(const Value& value) {
 }
 // Undefined has a __call__, which raises.
 bool is_callable(const Value& value) {
-  return value.is(Kind::function) || value.is(Kind::undefined);
+  return value.is(Kind::function) || value.is(Kind::undefined) || value.is(Kind::loop);
 }
 bool is_sequence(const Value& value) {
   return value.is_sequence() || value.is(Kind::string) || value.is(Kind::dict) ||
          value.is(Kind::range) || value.is(Kind::undefined);
 }
 bool is_filter(const Value& value) {
+  hash(value);  // looked up in a table: Failure where there is no hash
   return value.is(Kind::string) && find_filter(value.bytes()) != nullptr;
 }
 bool is_test(const Value& value) {
+  hash(value);
   return value.is(Kind::string) && find_test(value.bytes()) != nullptr;
 }
 

@@ -12,6 +12,10 @@
 namespace chorus::text::jinja {
 namespace {
 
+struct WideInteger : Object {
+  Wide number = 0;
+};
+
 struct String : Object {
   MarkedText text;
 };
@@ -72,6 +76,14 @@ Value Value::integer(int64_t value) {
   return result;
 }
 
+Value Value::wide(Wide value) {
+  const auto narrow = static_cast<int64_t>(value);
+  if (narrow == value) return integer(narrow);
+  auto object = std::make_shared<WideInteger>();
+  object->number = value;
+  return of(Kind::wide, std::move(object));
+}
+
 Value Value::real(double value) {
   Value result = of(Kind::real, nullptr);
   result.number_.real = value;
@@ -112,8 +124,12 @@ Value Value::generator(Pull pull, const Value& source) {
   return of(Kind::generator, std::move(object));
 }
 
+Wide Value::as_wide() const {
+  return kind_ == Kind::wide ? static_cast<const WideInteger&>(*object_).number : number_.integer;
+}
+
 double Value::as_real() const {
-  return kind_ == Kind::real ? number_.real : static_cast<double>(number_.integer);
+  return kind_ == Kind::real ? number_.real : static_cast<double>(as_wide());
 }
 
 const MarkedText& Value::text() const {
@@ -218,6 +234,7 @@ std::string_view type_name(const Value& value) {
     case Kind::boolean:
       return "bool";
     case Kind::integer:
+    case Kind::wide:
       return "int";
     case Kind::real:
       return "float";
@@ -260,6 +277,8 @@ bool truthy(const Value& value) {
     case Kind::boolean:
     case Kind::integer:
       return value.as_integer() != 0;
+    case Kind::wide:
+      return true;
     case Kind::real:
       return value.as_real() != 0;
     case Kind::string:
@@ -276,7 +295,7 @@ bool truthy(const Value& value) {
 
 bool equal(const Value& left, const Value& right) {
   if (left.is_number() && right.is_number()) {
-    if (left.is_integral() && right.is_integral()) return left.as_integer() == right.as_integer();
+    if (left.is_whole() && right.is_whole()) return left.as_wide() == right.as_wide();
     return left.as_real() == right.as_real();
   }
   if (left.kind() != right.kind()) return false;
@@ -312,7 +331,7 @@ bool equal(const Value& left, const Value& right) {
 bool less(const Value& left, const Value& right, const char* symbol) {
   if (left.is(Kind::undefined)) fail_undefined(left);
   if (right.is(Kind::undefined)) fail_undefined(right);
-  if (left.is_integral() && right.is_integral()) return left.as_integer() < right.as_integer();
+  if (left.is_whole() && right.is_whole()) return left.as_wide() < right.as_wide();
   if (left.is_number() && right.is_number()) return left.as_real() < right.as_real();
   if (left.kind() == right.kind() && ordered(left)) return left.bytes() < right.bytes();
   if (left.kind() == right.kind() && left.is_sequence()) {
@@ -342,6 +361,7 @@ uint64_t hash(const Value& value) {
     case Kind::boolean:
     case Kind::integer:
       return hash_of(static_cast<double>(value.as_integer()));
+    case Kind::wide:
     case Kind::real:
       return hash_of(value.as_real());
     case Kind::string:
@@ -444,6 +464,7 @@ bool iterable(const Value& value) {
     case Kind::none:
     case Kind::boolean:
     case Kind::integer:
+    case Kind::wide:
     case Kind::real:
     case Kind::attributes:
     case Kind::function:

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "router/text/jinja/marked.h"
+#include "router/text/jinja/wide.h"
 
 namespace chorus::text::jinja {
 
@@ -37,6 +38,7 @@ enum class Kind : uint8_t {
   none,
   boolean,
   integer,
+  wide,  // an integer that 64 bits do not hold
   real,
   string,
   list,
@@ -83,6 +85,7 @@ class Value {
   static Value none();
   static Value boolean(bool value);
   static Value integer(int64_t value);
+  static Value wide(Wide value);  // an `integer` where it fits
   static Value real(double value);
   static Value string(MarkedText text);
   static Value string(std::string_view bytes) { return string(plain(std::string(bytes))); }
@@ -96,10 +99,12 @@ class Value {
   bool is(Kind kind) const { return kind_ == kind; }
   bool is_sequence() const { return kind_ == Kind::list || kind_ == Kind::tuple; }
   bool is_integral() const { return kind_ == Kind::integer || kind_ == Kind::boolean; }
-  bool is_number() const { return is_integral() || kind_ == Kind::real; }
+  bool is_whole() const { return is_integral() || kind_ == Kind::wide; }
+  bool is_number() const { return is_whole() || kind_ == Kind::real; }
 
   bool as_boolean() const { return number_.integer != 0; }
   int64_t as_integer() const { return number_.integer; }  // of booleans too
+  Wide as_wide() const;                                   // of whole numbers
   double as_real() const;                                 // of any number
   const MarkedText& text() const;
   const std::string& bytes() const { return text().bytes; }

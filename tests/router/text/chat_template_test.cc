@@ -144,13 +144,48 @@ TEST_CASE("the time is the caller's, in UTC") {
   CHECK(parsed->render(Json::object(), 1753617845)->text == "2025-07-27 12:04");
 }
 
-TEST_CASE("integers that do not fit 64 bits are refused, not rounded") {
-  CHECK_THAT(failed("{{ 9223372036854775807 + 1 }}").message, Catch::Contains("64 bits"));
-  CHECK_THAT(failed("{{ 99999999999999999999 }}").message, Catch::Contains("64 bits"));
-  CHECK_THAT(failed("{{ 10 ** 30 }}").message, Catch::Contains("64 bits"));
-  CHECK_THAT(failed("{{ -n - 2 }}", {{"n", 9223372036854775807}}).message,
-             Catch::Contains("64 bits"));
-  CHECK_THAT(failed("{{ n }}", {{"n", 18446744073709551615U}}).message, Catch::Contains("64 bits"));
+TEST_CASE("integers have 128 bits; beyond those they are refused, not rounded") {
+  const auto shows = [](const std::string& expression, const std::string& expected) {
+    CAPTURE(expression);
+    CHECK(rendered("{{ " + expression + " }}").text == expected);
+  };
+  shows("9223372036854775807 + 1", "9223372036854775808");
+  shows("-9223372036854775807 - 2", "-9223372036854775809");
+  shows("18446744073709551616 // 3", "6148914691236517205");
+  shows("-18446744073709551616 % 7", "5");
+  shows("2 ** 100 - 2 ** 100 + 5", "5");
+  shows("1e20|int", "100000000000000000000");
+  shows("'99999999999999999999'|int + 1", "100000000000000000000");
+  shows("2 ** 64 == 18446744073709551616.0", "True");
+  shows("{2 ** 64: 'x'}[2 ** 64] ~ ((2 ** 64) is integer)", "xTrue");
+  shows("'%d %x' % (2 ** 64, 2 ** 64)", "18446744073709551616 10000000000000000");
+  CHECK(rendered("{{ tools|tojson }}", {{"tools", {{{"maximum", UINT64_MAX}}}}}).text ==
+        R"([{"maximum": 18446744073709551615}])");
+  CHECK_THAT(failed("{{ 2 ** 128 }}").message, Catch::Contains("128 bits"));
+  CHECK_THAT(failed("{{ 9" + std::string(40, '9') + " }}").message, Catch::Contains("128 bits"));
+}
+
+TEST_CASE("recursive loops call themselves") {
+  const Json tree = {
+      {"tree", Json::parse(R"([{"n": "a", "c": [{"n": "b", "c": []}]}, {"n": "d", "c": []}])")}};
+  CHECK(rendered("{% for i in tree recursive %}<{{ loop.depth }}{{ i.n }}{{ loop(i.c) }}>"
+                 "{% endfor %}",
+                 tree)
+            .text == "<1a<2b>><1d>");
+  CHECK_THAT(failed("{% for i in [1] %}{{ loop([2]) }}{% endfor %}").message,
+             Catch::Contains("recursive"));
+  CHECK_THAT(failed("{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}").message,
+             Catch::Contains("too deeply"));
+}
+
+TEST_CASE("times have no zone, as in Python") {
+  CHECK(rendered("{{ strftime_now('%H:%M:%S.%f|%z%Z|%:z|%%z') }}").text == "00:00:00.000000|||%z");
+}
+
+TEST_CASE("a filter block has to give text") {
+  CHECK_THAT(failed("{% filter length %}a{% endfilter %}").message,
+             Catch::Contains("expected str"));
+  CHECK(failed("{% filter length %}a{% endfilter %}{{ raise_exception('no') }}").message == "no");
 }
 
 TEST_CASE("templates that run away are stopped") {
