@@ -27,6 +27,7 @@ void append(MarkedText& to, const MarkedText& from) {
 }
 
 void append(MarkedText& to, const MarkedText& from, size_t begin, size_t end) {
+  if (begin >= end) return;  // within a mark it would leave an empty one
   const auto first = static_cast<int64_t>(begin);
   const auto last = static_cast<int64_t>(end);
   const auto shift = static_cast<int64_t>(to.bytes.size()) - first;

@@ -75,6 +75,10 @@ TEST_CASE("marks follow text through operations") {
   shows("c|length", "5");
   shows("c|indent(2, true)", "  [ab cd]");
   shows("('<' ~ c)|e", "&lt;[ab cd]");
+  shows("c.replace('ab ', '\"\"')|e", "&#34;&#34;[cd]");
+  shows("[c]|string|e", "[[]&#39;[ab cd]&#39;[]]");
+  shows("[[c]]|string|e|replace('&#39;', '')", "[[[ab cd]]]");
+  shows("[c, '']|string|e", "[[]&#39;[ab cd]&#39;[, ]&#39;&#39;[]]");
   shows("c[0] ~ c[1]", "[ab]");
   shows("'ab cd'", "ab cd");
   shows("'<' * 2 ~ c * 2", "<<[ab cdab cd]");
