@@ -229,7 +229,7 @@ Detokenizer::Detokenizer(const Tokenizer& tokenizer, DetokenizerOptions options)
 std::string_view Detokenizer::bytes(int32_t id) const {
   if (id < 0 || id >= tokenizer_->size()) return {};
   if (!tokenizer_->is_control(id)) return tokenizer_->bytes(id);
-  return skip_special_tokens_ ? std::string_view() : tokenizer_->text(id);
+  return skip_special_tokens_ ? std::string_view() : tokenizer_->control_bytes(id);
 }
 
 StopStrings::Result Detokenizer::push(int32_t id) {

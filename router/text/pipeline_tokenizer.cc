@@ -188,12 +188,22 @@ class PipelineTokenizer::Run {
       size_t begin = piece.begin + span.begin;
       size_t end = std::min<size_t>(piece.begin + span.end, pieces.origin.size());
       if (begin >= end) {
-        put(span.id, self_.texts_[static_cast<size_t>(span.id)], 0, 0);
+        put(span.id, {}, 0, 0);
       } else {
-        put(span.id, self_.texts_[static_cast<size_t>(span.id)], pieces.origin[begin].begin,
+        put(span.id, look_of(pieces, span, begin, end), pieces.origin[begin].begin,
             pieces.origin[end - 1].end);
       }
     }
+  }
+
+  // An unknown token looks like the text it stands for where the model is a Unigram.
+  std::string_view look_of(const Pieces& pieces, const TokenSpan& span, size_t begin,
+                           size_t end) const {
+    const auto* unigram = std::get_if<modelfile::UnigramModel>(&self_.spec_.model);
+    if (unigram != nullptr && unigram->unknown == span.id) {
+      return pieces.text.substr(begin, end - begin);
+    }
+    return self_.texts_[static_cast<size_t>(span.id)];
   }
 
   void put_added(int32_t id, std::string_view matched, size_t begin, size_t end) {
@@ -374,7 +384,12 @@ void PipelineTokenizer::read_bytes() {
   bytes_.resize(texts_.size());
   for (size_t id = 0; id < texts_.size(); ++id) {
     const std::string& seen = decoder_texts_.empty() ? texts_[id] : decoder_texts_[id];
-    if (control_[id] || seen.empty()) continue;
+    if (seen.empty()) continue;
+    if (control_[id]) {
+      std::string shown = decoders_.bytes_of(seen);
+      if (shown != texts_[id]) control_bytes_[static_cast<int32_t>(id)] = std::move(shown);
+      continue;
+    }
     if (decoders_.by_token()) {
       bytes_[id] = decoders_.bytes_of(seen);
       continue;
@@ -389,6 +404,11 @@ void PipelineTokenizer::read_bytes() {
     all += both.finish();
     bytes_[id] = all.substr(std::min(before.size(), all.size()));
   }
+}
+
+std::string_view PipelineTokenizer::control_bytes(int32_t id) const {
+  const auto found = control_bytes_.find(id);
+  return found == control_bytes_.end() ? text(id) : std::string_view(found->second);
 }
 
 void PipelineTokenizer::find_end_ids() {

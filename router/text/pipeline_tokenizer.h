@@ -1,6 +1,7 @@
 // A TokenizerSpec at work: added tokens, normalizer, pre-tokenizer, model, decoders.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,6 +25,7 @@ class PipelineTokenizer final : public Tokenizer {
   std::string_view bytes(int32_t id) const override { return bytes_[static_cast<size_t>(id)]; }
   std::string_view text(int32_t id) const override { return texts_[static_cast<size_t>(id)]; }
   bool is_control(int32_t id) const override { return control_[static_cast<size_t>(id)]; }
+  std::string_view control_bytes(int32_t id) const override;
   int32_t size() const override { return static_cast<int32_t>(texts_.size()); }
   const std::vector<int32_t>& end_ids() const override { return end_ids_; }
   std::string_view bos_text() const override { return text_of(spec_.bos); }
@@ -56,6 +58,7 @@ class PipelineTokenizer final : public Tokenizer {
   std::vector<std::string> texts_, bytes_;
   std::vector<std::string> decoder_texts_;  // as the decoders see them; empty: as texts_
   std::vector<bool> control_;
+  std::map<int32_t, std::string> control_bytes_;  // where they are not the text
   std::vector<int32_t> end_ids_;
 };
 

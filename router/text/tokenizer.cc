@@ -21,7 +21,7 @@ class ByTokenDecoder final : public TokenDecoder {
     if (id < 0 || id >= tokenizer_.size()) return {};
     std::string_view bytes = tokenizer_.bytes(id);
     if (tokenizer_.is_control(id)) {
-      bytes = skip_special_tokens_ ? std::string_view() : tokenizer_.text(id);
+      bytes = skip_special_tokens_ ? std::string_view() : tokenizer_.control_bytes(id);
     }
     if (strip_next_space_ && !bytes.empty()) {
       strip_next_space_ = false;

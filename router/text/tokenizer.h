@@ -48,6 +48,8 @@ class Tokenizer {
   // The token's own text, control tokens included ("<|im_end|>"), for logprobs and messages.
   virtual std::string_view text(int32_t id) const = 0;
   virtual bool is_control(int32_t id) const = 0;
+  // What a control token shows in text that special tokens are not left out of.
+  virtual std::string_view control_bytes(int32_t id) const { return text(id); }
   virtual int32_t size() const = 0;
 
   // All ids that end a turn: the file's eos, eot, eom, and control tokens known by their text

@@ -309,9 +309,9 @@ class BertStep final : public NormalizerStep {
       : bert_(bert), strip_accents_(bert.strip_accents.value_or(bert.lowercase)) {
     for (size_t code = 0; code < ascii_.size(); ++code) {
       char byte = static_cast<char>(code);
-      if (bert.clean_text && unicode::has_trait(static_cast<char32_t>(code), unicode::kBertControl))
-        byte = kDropped;
-      if (bert.clean_text && byte != kDropped && is_space(static_cast<char32_t>(code))) byte = ' ';
+      auto character = static_cast<char32_t>(code);
+      if (bert.clean_text && is_space(character)) byte = ' ';
+      if (bert.clean_text && unicode::has_trait(character, unicode::kBertControl)) byte = kDropped;
       if (bert.lowercase && byte >= 'A' && byte <= 'Z') byte = static_cast<char>(byte + 32);
       ascii_[code] = byte;
     }
