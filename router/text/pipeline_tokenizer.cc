@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cassert>
 #include <limits>
+#include <unordered_set>
 #include <utility>
 #include <variant>
 
@@ -366,9 +367,14 @@ void PipelineTokenizer::read_texts() {
   texts_ = spec_.tokens;
   texts_.resize(count);
   control_.resize(count);
+  std::unordered_set<std::string_view> special;
   for (const AddedToken& added : spec_.added) {
     texts_[static_cast<size_t>(added.id)] = added.content;
-    if (added.special) control_[static_cast<size_t>(added.id)] = true;
+    if (added.special) special.insert(added.content);
+  }
+  // By text: a vocabulary may have the same one twice.
+  for (size_t id = 0; id < count && !special.empty(); ++id) {
+    control_[id] = !texts_[id].empty() && special.contains(texts_[id]);
   }
 }
 
