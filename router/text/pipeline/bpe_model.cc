@@ -190,14 +190,11 @@ void BpeModel::merge_part(std::string_view piece, std::vector<Symbol>& symbols) 
 }
 
 // Some vocabularies (SmolLM2's) lack the tokens of a few rare control bytes. The reference drops
-// such bytes before merging.
+// such bytes before merging. (It also counts offsets as if they had not been there; ours are right.)
 void BpeModel::read_bytes(std::string_view piece, std::vector<Symbol>& symbols) const {
-  uint32_t end = 0;
-  for (char byte : piece) {
-    int32_t id = byte_ids_[static_cast<unsigned char>(byte)];
-    if (id < 0) continue;
-    symbols.push_back({id, end, end + 1});
-    ++end;
+  for (uint32_t at = 0; at < piece.size(); ++at) {
+    int32_t id = byte_ids_[static_cast<unsigned char>(piece[at])];
+    if (id >= 0) symbols.push_back({id, at, at + 1});
   }
 }
 
