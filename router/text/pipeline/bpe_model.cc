@@ -190,7 +190,8 @@ void BpeModel::merge_part(std::string_view piece, std::vector<Symbol>& symbols) 
 }
 
 // Some vocabularies (SmolLM2's) lack the tokens of a few rare control bytes. The reference drops
-// such bytes before merging. (It also counts offsets as if they had not been there; ours are right.)
+// such bytes before merging. (It also counts offsets as if they had not been there; ours are
+// right.)
 void BpeModel::read_bytes(std::string_view piece, std::vector<Symbol>& symbols) const {
   for (uint32_t at = 0; at < piece.size(); ++at) {
     int32_t id = byte_ids_[static_cast<unsigned char>(piece[at])];

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 #include <utility>
 
 #include "router/text/unicode/unicode.h"
@@ -244,9 +245,18 @@ constexpr std::pair<std::string_view, Scanner> kKnown[] = {
 
 }  // namespace
 
+// Some files have the line ends themselves in their patterns instead of \\r and \\n.
 Scanner find_scanner(std::string_view pattern) {
+  std::string escaped;
+  for (char byte : pattern) {
+    if (byte == '\r' || byte == '\n') {
+      escaped += byte == '\r' ? "\\r" : "\\n";
+    } else {
+      escaped.push_back(byte);
+    }
+  }
   const auto* found = std::find_if(std::begin(kKnown), std::end(kKnown),
-                                   [&](const auto& entry) { return entry.first == pattern; });
+                                   [&](const auto& entry) { return entry.first == escaped; });
   return found == std::end(kKnown) ? nullptr : found->second;
 }
 
