@@ -22,14 +22,15 @@ using modelfile::AddedToken;
 using modelfile::FileError;
 using modelfile::TokenizerSpec;
 
-// Metaspace's "first" asks where a piece was in the original, which a normalizer may have moved.
+// Metaspace's "first" asks where a piece was in the original, which steps before it may have moved.
 bool asks_for_origin(const TokenizerSpec& spec) {
   namespace pre = modelfile::pre_tokenizer;
-  if (spec.normalizer.empty()) return false;
-  return std::any_of(spec.pre_tokenizer.begin(), spec.pre_tokenizer.end(), [](const auto& step) {
-    const auto* metaspace = std::get_if<pre::Metaspace>(&step);
-    return metaspace != nullptr && metaspace->prepend == pre::PrependScheme::first;
-  });
+  for (size_t i = 0; i < spec.pre_tokenizer.size(); ++i) {
+    const auto* metaspace = std::get_if<pre::Metaspace>(&spec.pre_tokenizer[i]);
+    if (metaspace == nullptr || metaspace->prepend != pre::PrependScheme::first) continue;
+    if (i > 0 || !spec.normalizer.empty()) return true;
+  }
+  return false;
 }
 
 // Of `ranges`, in bytes of an original, the bytes of a text with these origins.
