@@ -14,6 +14,13 @@ Failure check_against_model(const GenerationFields& fields, int top_logprobs,
     return invalid("logit_bias", fmt::format("logit_bias names token {}, the model has {}",
                                              fields.logit_bias.back().id, vocabulary));
   }
+  // With min_tokens the model's own ends, of which there are a few, take their part of the room.
+  constexpr auto kListedMax = static_cast<size_t>(shards::kAdjustedIdsMax - 96);
+  if (fields.logit_bias.size() + fields.stop_token_ids.size() > kListedMax) {
+    return invalid("logit_bias",
+                   fmt::format("logit_bias and stop_token_ids have more than {} entries together",
+                               kListedMax));
+  }
   for (size_t i = 0; i < fields.stop_token_ids.size(); ++i) {
     if (fields.stop_token_ids[i] < vocabulary) continue;
     return invalid(fmt::format("stop_token_ids[{}]", i),
