@@ -221,9 +221,32 @@ Detokenizer::Detokenizer(const Tokenizer& tokenizer, DetokenizerOptions options)
       utf8_(tokenizer.has_byte_tokens() ? Utf8Stream::Broken::per_byte
                                         : Utf8Stream::Broken::per_subpart),
       stops_(options.stops, options.include_stop) {
+  utf8_.continue_from(before_output(options.prompt_tail, options.skip_special_tokens));
+}
+
+// What the prompt's last tokens have made visible. A decoder that holds back some of their text
+// until it sees more is to say that text once, in the prompt: a second one tells what it is.
+std::string Detokenizer::before_output(const std::vector<int32_t>& prompt_tail,
+                                       bool skip_special_tokens) {
   std::string before;
-  for (int32_t id : options.prompt_tail) before += decoder_ ? decoder_->push(id) : bytes(id);
-  utf8_.continue_from(before);
+  for (int32_t id : prompt_tail) before += decoder_ ? decoder_->push(id) : bytes(id);
+  if (decoder_ && !prompt_tail.empty()) {
+    const auto alone = tokenizer_->make_decoder(skip_special_tokens);
+    for (int32_t id : prompt_tail) alone->push(id);
+    prompt_held_ = alone->finish();
+  }
+  return before;
+}
+
+// Where the prompt's held text comes out as another one, the output has changed it and owns it.
+void Detokenizer::drop_prompt(std::string& decoded) {
+  const size_t same = std::min(prompt_held_.size(), decoded.size());
+  if (decoded.compare(0, same, prompt_held_, 0, same) != 0) {
+    prompt_held_.clear();
+    return;
+  }
+  decoded.erase(0, same);
+  prompt_held_.erase(0, same);
 }
 
 std::string_view Detokenizer::bytes(int32_t id) const {
@@ -233,7 +256,9 @@ std::string_view Detokenizer::bytes(int32_t id) const {
 }
 
 StopStrings::Result Detokenizer::push(int32_t id) {
-  std::string text = utf8_.push(decoder_ ? decoder_->push(id) : bytes(id));
+  std::string decoded = decoder_ ? decoder_->push(id) : std::string(bytes(id));
+  drop_prompt(decoded);
+  std::string text = utf8_.push(decoded);
   if (strip_next_space_ && !text.empty()) {
     strip_next_space_ = false;
     if (text[0] == ' ') text.erase(0, 1);
@@ -243,8 +268,9 @@ StopStrings::Result Detokenizer::push(int32_t id) {
 }
 
 std::string Detokenizer::finish() {
-  std::string text = decoder_ ? utf8_.push(decoder_->finish()) : std::string();
-  text += utf8_.finish();
+  std::string decoded = decoder_ ? decoder_->finish() : std::string();
+  drop_prompt(decoded);
+  std::string text = utf8_.push(decoded) + utf8_.finish();
   text_bytes_ += static_cast<int64_t>(text.size());
   StopStrings::Result last = stops_.push(text);
   return last.text + stops_.finish();

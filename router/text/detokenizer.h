@@ -81,9 +81,12 @@ class Detokenizer {
 
  private:
   std::string_view bytes(int32_t id) const;
+  std::string before_output(const std::vector<int32_t>& prompt_tail, bool skip_special_tokens);
+  void drop_prompt(std::string& decoded);
 
   const Tokenizer* tokenizer_;
   std::unique_ptr<TokenDecoder> decoder_;  // null where tokens have bytes of their own
+  std::string prompt_held_;                // text of the prompt's that the decoder still holds
   bool skip_special_tokens_;
   bool strip_next_space_;
   int64_t text_bytes_ = 0;

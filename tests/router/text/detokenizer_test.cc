@@ -302,6 +302,17 @@ TEST_CASE("a stop string never starts in the prompt") {
   CHECK(detokenizer.push(bytes.byte('b')).text == "b");
 }
 
+TEST_CASE("a decoder that waits for the end says nothing of the prompt") {
+  modelfile::Vocabulary made = small_byte_vocabulary();
+  modelfile::TokenizerSpec spec = modelfile::spec_of(made, "test.gguf");
+  spec.decoder.insert(spec.decoder.begin(), modelfile::decoder::Fuse{});
+  auto tokenizer = make_tokenizer(std::move(spec));
+  REQUIRE_FALSE(tokenizer->decodes_by_token());
+  Detokenizer goes_on(*tokenizer, {.prompt_tail = {'a', 'b'}});
+  const std::string text = goes_on.push('c').text + goes_on.push('a').text + goes_on.finish();
+  CHECK(text == "ca");
+}
+
 // The model: decode all, then cut. What is safe to send after each token is what every possible
 // continuation agrees on, so it is found from the text alone.
 std::string replace_broken(std::string_view bytes, bool per_byte) {
