@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 namespace chorus::api {
@@ -49,22 +50,33 @@ Failure fit_prompt(std::vector<int32_t>& prompt, const GenerationFields& fields,
                  .param = std::string(param)};
   }
   if (tokens <= most) return {};
-  return Error{.kind = ErrorKind::context_length,
-               .message = fmt::format("{} makes a prompt of {} tokens, at most {} are taken (the "
-                                      "model's context holds {}, answer included)",
-                                      param, tokens, most, context),
-               .param = std::string(param)};
+  return Error{
+      .kind = ErrorKind::context_length,
+      // Clients know this refusal by the words "this model's maximum context length is".
+      .message = fmt::format("{} makes a prompt of {} tokens, at most {} are taken: this "
+                             "model's maximum context length is {} tokens, answer included",
+                             param, tokens, most, context),
+      .param = std::string(param)};
 }
+
+namespace {
+
+// A share above 0 that a float cannot hold stays above 0: the likeliest token alone.
+float share(double value) {
+  return std::max(static_cast<float>(value), std::numeric_limits<float>::min());
+}
+
+}  // namespace
 
 shards::Sampling sampling_of(const GenerationFields& fields, const Serving& serving) {
   const modelfile::GenerationDefaults& model = serving.defaults;
   const double silent = model.do_sample == false ? 0.0 : model.temperature.value_or(1.0);
   const int64_t top_k = fields.top_k.value_or(model.top_k.value_or(0));
   return {.temperature = static_cast<float>(fields.temperature.value_or(silent)),
-          .top_p = static_cast<float>(fields.top_p.value_or(model.top_p.value_or(1.0))),
+          .top_p = share(fields.top_p.value_or(model.top_p.value_or(1.0))),
           .top_k = static_cast<int>(std::clamp<int64_t>(top_k, 0, INT32_MAX)),
           .min_p = static_cast<float>(fields.min_p.value_or(0.0)),
-          .typical_p = static_cast<float>(fields.typical_p.value_or(1.0)),
+          .typical_p = share(fields.typical_p.value_or(1.0)),
           .repetition_penalty = static_cast<float>(fields.repetition_penalty.value_or(1.0)),
           .frequency_penalty = static_cast<float>(fields.frequency_penalty),
           .presence_penalty = static_cast<float>(fields.presence_penalty),

@@ -48,7 +48,7 @@ std::vector<Row> parameter_rows() {
                  store<&Request::best_of>),
       R::number("temperature", {.min = 0, .max = 1000}, "0: the likeliest token",
                 keep<&Request::temperature>),
-      R::number("repetition_penalty", {.min = 0, .max = 100, .above_min = true}, "1: off",
+      R::number("repetition_penalty", {.min = 0.01, .max = 100}, "1: off",
                 keep<&Request::repetition_penalty>),
       R::number("frequency_penalty", {.min = -2, .max = 2}, "0: off",
                 keep<&Request::frequency_penalty>),

@@ -69,7 +69,7 @@ std::vector<Row> rows() {
       R::number("typical_p", {.min = 0, .max = 1, .above_min = true},
                 "sample from the most typical tokens that make up this probability",
                 store<&Fields::typical_p>),
-      R::number("repetition_penalty", {.min = 0, .max = 100, .above_min = true},
+      R::number("repetition_penalty", {.min = 0.01, .max = 100},
                 "divides the scores of tokens in prompt and answer; 1: off",
                 store<&Fields::repetition_penalty>),
       R::number("frequency_penalty", {.min = -2, .max = 2},

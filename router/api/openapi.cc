@@ -48,15 +48,38 @@ Json json_content(Json schema) {
   return {{"application/json", {{"schema", std::move(schema)}}}};
 }
 
+// Before OpenAPI 3.2 the schema of a stream is that of each of its events.
+constexpr std::string_view kEventStream = "text/event-stream";
+Json event() {
+  return {
+      {"type", "object"}, {"properties", {{"data", {{"type", "string"}}}}}, {"required", {"data"}}};
+}
+
 Json good_answer(const Description& description) {
   Json content = Json::object();
   if (description.answer != nullptr) {
     content = json_content(description.answer());
   } else {
-    content[std::string(description.media_type)] = {{"schema", {{"type", "string"}}}};
+    const bool events = description.media_type == kEventStream;
+    content[std::string(description.media_type)] = {
+        {"schema", events ? event() : Json{{"type", "string"}}}};
   }
-  if (description.streams) content["text/event-stream"] = {{"schema", {{"type", "string"}}}};
+  if (description.streams) content[std::string(kEventStream)] = {{"schema", event()}};
   return {{"description", description.summary}, {"content", std::move(content)}};
+}
+
+// An empty object: goes without a key.
+Json security(Guard guard) {
+  const Json key = {{"key", Json::array()}};
+  switch (guard) {
+    case Guard::open:
+      return Json::array();
+    case Guard::metrics:
+      return Json::array({Json::object(), key});
+    case Guard::key:
+      return Json::array({key});
+  }
+  return {};
 }
 
 Json operation(const Route& route) {
@@ -85,7 +108,7 @@ Json operation(const Route& route) {
     responses["503"] = {{"description", "not ready yet, and why"},
                         {"content", json_content(schemas::health())}};
   }
-  if (route.guard != Guard::open) out["security"] = Json::array({{{"key", Json::array()}}});
+  out["security"] = security(route.guard);
   return out;
 }
 

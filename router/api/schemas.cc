@@ -78,7 +78,17 @@ Json prefill_token() {
 }  // namespace
 
 Json chat_request() {
-  return request_schema(chat_fields(), generation_fields());
+  Json schema = request_schema(chat_fields(), generation_fields());
+  // What the tables cannot say: a message has content, or is the assistant's and calls tools.
+  Json& message = schema["properties"]["messages"]["items"];
+  const Json content = {{"properties", {{"content", {{"type", {"string", "array"}}}}}},
+                        {"required", {"content"}}};
+  const Json calls = {
+      {"properties",
+       {{"role", fixed("assistant")}, {"tool_calls", {{"type", "array"}, {"minItems", 1}}}}},
+      {"required", {"tool_calls"}}};
+  message["anyOf"] = Json::array({content, calls});
+  return schema;
 }
 Json completion_request() {
   return request_schema(completion_fields(), generation_fields());

@@ -105,7 +105,7 @@ TEST_CASE("what is wrong is refused with the field's name") {
               "tool_choice", "\"g\", which is not among the tools"},
       Refused{R"("guided_json": {})", "guided_json", "not built yet"},
       Refused{R"("min_tokens": 5, "max_tokens": 4)", "min_tokens", "above max_tokens"},
-      Refused{R"("repetition_penalty": 0)", "repetition_penalty", "above 0"},
+      Refused{R"("repetition_penalty": 0)", "repetition_penalty", "0.01"},
       Refused{R"("stop_token_ids": [1, -1])", "stop_token_ids[1]", "between 0"},
       Refused{R"("continue_final_message": true)", "continue_final_message", "assistant"},
       Refused{R"("chat_template": "x")", "chat_template", "not supported"},

@@ -72,6 +72,15 @@ TEST_CASE("penalties, biases and early ends go to the engine") {
   CHECK(sampling.late_ids == std::vector<int32_t>{kEnd, 9});
 }
 
+TEST_CASE("what a float cannot hold never leaves the range of a field") {
+  Setup setup;
+  setup.serve().chat(R"("top_p": 1e-300, "typical_p": 1e-60)");
+  CHECK(setup.engine.last().sampling.top_p > 0);
+  CHECK(setup.engine.last().sampling.typical_p > 0);
+  CHECK(setup.chat(R"("repetition_penalty": 1e-300)").json()["error"]["param"] ==
+        "repetition_penalty");
+}
+
 TEST_CASE("ignore_eos goes on after end tokens, a stop token id ends the answer") {
   Setup setup({.tokens = {kHello, kEnd, kWorld, kComma}});
   setup.serve();
@@ -399,6 +408,10 @@ TEST_CASE("the OpenAPI document describes every route from the tables") {
   CHECK(chat["required"] == json({"messages"}));
   CHECK(chat["properties"]["temperature"]["anyOf"][0]["maximum"] == 2);
   CHECK(chat["properties"]["n"]["anyOf"][0]["minimum"] == 1);
+  const json& paths = document["paths"];
+  CHECK(paths["/health"]["get"]["security"].empty());
+  CHECK(paths["/metrics"]["get"]["security"][0].empty());  // without a key too
+  CHECK(paths["/info"]["get"]["security"] == json({{{"key", json::array()}}}));
 }
 
 }  // namespace
