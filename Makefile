@@ -33,7 +33,9 @@ test: ## set up, build Release, run unit tests, end-to-end tests and lints
 	@$(MAKE) --no-print-directory build model
 	@deploy/setup/venv.sh .venv tests/e2e/requirements.txt
 	@ctest --preset release -j $(JOBS) --output-on-failure
-	@.venv/bin/python -m pytest -q tests/e2e
+	@.venv/bin/python -m pytest -q tests/e2e --ignore tests/e2e/clients
+	@deploy/setup/venv.sh .venv-clients tests/e2e/clients/requirements.txt
+	@.venv-clients/bin/python -m pytest -q tests/e2e/clients
 
 .PHONY: test-all
 test-all: test ## test, and clang 19, sanitizers, fuzz targets 60 s each, the larger models
@@ -50,10 +52,15 @@ compare-tokenizers: build ## hold token ids to Hugging Face's, 10,000 strings a 
 bench-router: build model ## the router's processor time behind a mock shard (ARGS="--step-us 3000")
 	@build/release/bin/router_cpu_bench --model-id "$(MODEL)" $(ARGS)
 
+.PHONY: bench-lm-eval
+bench-lm-eval: build model ## lm-eval's scores beside those of transformers (installs torch: some GB)
+	@deploy/setup/venv.sh .venv-lm-eval bench/lm_eval_requirements.txt
+	@.venv-lm-eval/bin/python bench/lm_eval_scores.py $(ARGS)
+
 .PHONY: format
 format: ## format the C++ files
 	@python3 tests/lint/format.py . --fix
 
 .PHONY: clean
 clean: ## remove the build folders and the Python environment
-	@rm -rf build .venv .venv-reference
+	@rm -rf build .venv .venv-reference .venv-clients .venv-lm-eval
