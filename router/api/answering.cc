@@ -246,7 +246,10 @@ void Answering::note_end(const Piece& piece) {
   const double first = seconds(end.first_token - timing_.arrived);
   if (ended_count_ == 1) first_ms_ = first * 1000;
   Metrics& metrics = service_.metrics();
-  metrics.observe(Metric::inference_duration, seconds(end.last_token - timing_.admitted));
+  timing_.seated = std::max(timing_.seated, end.seated);
+  metrics.observe(Metric::queue_duration,
+                  std::max(0.0, seconds(end.seated - timing_.admitted)));
+  metrics.observe(Metric::inference_duration, seconds(end.last_token - end.seated));
   metrics.observe(Metric::first_token_duration, first);
   metrics.observe(Metric::input_length, static_cast<double>(choice.prompt_tokens));
   metrics.observe(Metric::generated_tokens, static_cast<double>(end.completion_tokens));

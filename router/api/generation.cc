@@ -67,6 +67,10 @@ bool Generation::is_end(int32_t id) const {
   return id >= 0 && static_cast<size_t>(id) < ends.size() && ends[static_cast<size_t>(id)];
 }
 
+void Generation::seated() {
+  end_.seated = Clock::now();
+}
+
 void Generation::prompt(const std::vector<shards::SampledToken>& tokens) {
   piece_.prompt.insert(piece_.prompt.end(), tokens.begin(), tokens.end());
 }

@@ -33,6 +33,7 @@ struct End {
   // a stop string. They cost what the others cost, and the count is the same streamed or not.
   int64_t completion_tokens = 0;
   double logprob_sum = 0;         // of all of them
+  Clock::time_point seated;       // it left the queue
   Clock::time_point first_token;  // meaningless without tokens
   Clock::time_point last_token;
 
@@ -96,6 +97,7 @@ class Generation final : public engine::TokenListener {
   };
   Generation(Options options, std::shared_ptr<Inbox> inbox);
 
+  void seated() override;
   void prompt(const std::vector<shards::SampledToken>& tokens) override;
   engine::Verdict accept(const shards::SampledToken& token) override;
   void flush() override;

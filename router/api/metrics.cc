@@ -39,8 +39,10 @@ constexpr std::array kRows = {
         "Seconds from a request's arrival to its last token"},
     Row{Metric::validation_duration, Type::duration, "tgi_request_validation_duration", nullptr,
         "Seconds for validating, rendering and tokenising a request"},
+    Row{Metric::queue_duration, Type::duration, "tgi_request_queue_duration", nullptr,
+        "Seconds that a request waits for its seat"},
     Row{Metric::inference_duration, Type::duration, "tgi_request_inference_duration", nullptr,
-        "Seconds from a request's admission to its last token"},
+        "Seconds from a request's seat to its last token"},
     Row{Metric::first_token_duration, Type::duration, "chorus_request_first_token_duration",
         nullptr, "Seconds from a request's arrival to its first token"},
     Row{Metric::time_per_token_duration, Type::duration, "tgi_request_mean_time_per_token_duration",
@@ -54,6 +56,12 @@ constexpr std::array kRows = {
     Row{Metric::queue_size, Type::gauge, "tgi_queue_size", nullptr, "Requests that wait"},
     Row{Metric::batch_current_size, Type::gauge, "tgi_batch_current_size", nullptr,
         "Sequences that are being generated"},
+    Row{Metric::batch_current_max_tokens, Type::gauge, "tgi_batch_current_max_tokens", nullptr,
+        "Tokens that those sequences may come to hold"},
+    Row{Metric::batch_inference_count, Type::counter, "tgi_batch_inference_count", "method",
+        "Steps with prompts (prefill) and with decodes; one may be both"},
+    Row{Metric::preempted, Type::counter, "chorus_preempted_total", nullptr,
+        "Sequences that gave their seat to older ones"},
     Row{Metric::kv_blocks, Type::gauge, "chorus_kv_blocks", nullptr,
         "Blocks of the key-value cache"},
     Row{Metric::kv_blocks_used, Type::gauge, "chorus_kv_blocks_used", nullptr,
@@ -103,7 +111,7 @@ struct Metrics::Registry {
   std::array<prometheus::Counter*, kRows.size()> counters{};
   std::array<prometheus::Histogram*, kRows.size()> histograms{};
   std::array<prometheus::Gauge*, kRows.size()> gauges{};
-  Total steps, prefill_tokens, decode_tokens, step_us;
+  Total steps, prefill_tokens, decode_tokens, step_us, prefill_steps, decode_steps, preempted;
 
   void add_row(size_t i) {
     const Row& row = kRows[i];
@@ -129,6 +137,10 @@ struct Metrics::Registry {
     gauges[static_cast<size_t>(gauge)]->Set(static_cast<double>(value));
   }
   prometheus::Counter& counter(Metric metric) { return *counters[static_cast<size_t>(metric)]; }
+  prometheus::Counter& counter(Metric metric, std::string_view label) {
+    const auto i = static_cast<size_t>(metric);
+    return counter_families[i]->Add({{kRows[i].label, std::string(label)}});
+  }
 };
 
 Metrics::Metrics() : registry_(std::make_unique<Registry>()) {
@@ -138,11 +150,10 @@ Metrics::Metrics() : registry_(std::make_unique<Registry>()) {
 Metrics::~Metrics() = default;
 
 void Metrics::add(Metric counter, std::string_view label) {
-  const auto i = static_cast<size_t>(counter);
-  if (kRows[i].label == nullptr) {
-    registry_->counters[i]->Increment();
+  if (kRows[static_cast<size_t>(counter)].label == nullptr) {
+    registry_->counter(counter).Increment();
   } else {
-    registry_->counter_families[i]->Add({{kRows[i].label, std::string(label)}}).Increment();
+    registry_->counter(counter, label).Increment();
   }
 }
 
@@ -155,6 +166,12 @@ std::string Metrics::text(const engine::EngineStats* engine) {
     Registry& all = *registry_;
     all.set(Metric::queue_size, engine->queued);
     all.set(Metric::batch_current_size, engine->running);
+    all.set(Metric::batch_current_max_tokens, engine->running_tokens_max);
+    all.prefill_steps.raise(all.counter(Metric::batch_inference_count, "prefill"),
+                            engine->prefill_steps, 1);
+    all.decode_steps.raise(all.counter(Metric::batch_inference_count, "decode"),
+                           engine->decode_steps, 1);
+    all.preempted.raise(all.counter(Metric::preempted), engine->preempted, 1);
     all.set(Metric::kv_blocks, engine->kv_blocks);
     all.set(Metric::kv_blocks_used, engine->kv_blocks_used);
     all.steps.raise(all.counter(Metric::steps), engine->steps, 1);

@@ -238,9 +238,9 @@ class LoopDriver final : public Driver, public Engine {
   }
 
   void flush(RequestId id) {
-    const auto listener = listeners_.find(id);
-    if (listener == listeners_.end()) return;
-    if (!guarded(id, "the listener", [&] { listener->second->flush(); })) fail(id);
+    const auto found = clients_.find(id);
+    if (found == clients_.end()) return;
+    if (!guarded(id, "the listener", [&] { found->second.listener->flush(); })) fail(id);
   }
 
   void resume_ready() {

@@ -98,6 +98,7 @@ class FakeEngine final : public engine::Engine {
              .max_tokens = request.max_tokens,
              .prompt_logprobs = request.prompt_logprobs,
              .listener = nullptr};
+    request.listener->seated();
     if (request.prompt_logprobs) {
       std::vector<shards::SampledToken> tokens;
       for (size_t i = 1; i < request.prompt.size(); ++i) {
@@ -124,6 +125,7 @@ class FakeEngine final : public engine::Engine {
     stats.kv_blocks = 64;
     stats.kv_blocks_used = 3;
     stats.steps = 7;
+    stats.prefill_steps = 2;
     return stats;
   }
   int64_t context_max() const override { return script_.context; }

@@ -104,6 +104,8 @@ TEST_CASE("metrics count each request once, by outcome") {
   CHECK_THAT(text, Catch::Contains("tgi_request_failure{err=\"unavailable\"} 1"));
   CHECK_THAT(text, Catch::Contains("tgi_request_failure{err=\"validation\"} 1"));
   CHECK_THAT(text, Catch::Contains("tgi_request_generated_tokens_sum 6"));
+  CHECK_THAT(text, Catch::Contains("tgi_request_queue_duration_count 2"));
+  CHECK_THAT(text, Catch::Contains("tgi_batch_inference_count{method=\"prefill\"} 2"));
   CHECK_THAT(text, Catch::Contains("chorus_kv_blocks_used 3"));
   CHECK_THAT(text, Catch::Contains("chorus_steps_total 7"));
   CHECK_THAT(setup.ask("GET", "/metrics").response.body, Catch::Contains("chorus_steps_total 7"));
