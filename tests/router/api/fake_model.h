@@ -221,6 +221,7 @@ class FakeEngine final : public engine::Engine {
     if (sequence.listener->accept(token) == engine::Verdict::stop) {
       return end(at, engine::FinishReason::stopped, "");
     }
+    sequence.listener->flush();  // each step here has one token
     if (static_cast<int64_t>(sequence.next) >= sequence.max_tokens) {
       end(at, engine::FinishReason::length, "");
     }
