@@ -100,9 +100,12 @@ class Completion {
     format_.echo = request_.echo;
     format_.prompt_alone = request_.max_tokens == 0;
     format_.token_ids = request_.return_token_ids;
-    AskSettings settings{.top_logprobs = static_cast<int>(request_.logprobs.value_or(0)),
-                         .keep_tokens = request_.logprobs.has_value(),
-                         .prompt_logprobs = request_.echo && request_.logprobs};
+    AskSettings settings{
+        .top_logprobs = static_cast<int>(request_.logprobs.value_or(0)),
+        .keep_tokens = request_.logprobs.has_value(),
+        // Who reads the prompt's cuts off one entry per completion token: all count.
+        .keep_stop_tokens = request_.echo && request_.logprobs,
+        .prompt_logprobs = request_.echo && request_.logprobs};
     constexpr int64_t kDefaultMaxTokens = 16;  // OpenAI's
     std::vector<Ask> asks;
     for (const CompletionFormatting::Prompt& prompt : format_.prompts) {

@@ -170,6 +170,13 @@ TEST_CASE("echo with log-probabilities tells those of the prompt too") {
   CHECK(logprobs["top_logprobs"][0].is_null());
   CHECK(logprobs["top_logprobs"][3] == json({{"Hello", -0.5}}));
 
+  json longer = ask;
+  longer["max_tokens"] = 9;
+  const json ended = setup.post("/v1/completions", longer).json();
+  CHECK(ended["choices"][0]["finish_reason"] == "stop");
+  CHECK(ended["choices"][0]["logprobs"]["tokens"].size() ==
+        3 + ended["usage"]["completion_tokens"].get<size_t>());
+
   json alone = ask;
   alone["max_tokens"] = 0;
   const json body = setup.post("/v1/completions", alone).json();
