@@ -125,10 +125,11 @@ def main():
         server = stack.enter_context(serving(model=args.checkpoint))
         ours, our_values = evaluate(
             tasks, "local-completions", base_url=server.url + "/v1/completions", model="tgi",
-            tokenizer=str(args.checkpoint), tokenizer_backend="huggingface", num_concurrent=8)
+            tokenizer=str(args.checkpoint), tokenizer_backend="huggingface", num_concurrent=8,
+            add_bos_token=False)  # said to both, since their defaults differ
         server.stop()
         theirs, their_values = evaluate(tasks, "hf", pretrained=str(args.checkpoint),
-                                        dtype="float32")
+                                        dtype="float32", add_bos_token=False)
     print(f"{'':28}{'Chorus':>12}{'transformers':>14}{'difference':>12}")
     for name in theirs:
         print(f"{name:28}{ours[name]:12.5f}{theirs[name]:14.5f}{ours[name] - theirs[name]:12.5f}")
