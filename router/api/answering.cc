@@ -247,8 +247,7 @@ void Answering::note_end(const Piece& piece) {
   if (ended_count_ == 1) first_ms_ = first * 1000;
   Metrics& metrics = service_.metrics();
   timing_.seated = std::max(timing_.seated, end.seated);
-  metrics.observe(Metric::queue_duration,
-                  std::max(0.0, seconds(end.seated - timing_.admitted)));
+  metrics.observe(Metric::queue_duration, std::max(0.0, seconds(end.seated - timing_.admitted)));
   metrics.observe(Metric::inference_duration, seconds(end.last_token - end.seated));
   metrics.observe(Metric::first_token_duration, first);
   metrics.observe(Metric::input_length, static_cast<double>(choice.prompt_tokens));

@@ -195,7 +195,7 @@ TEST_CASE("min_p leaves out of a mass what is less than its part of the best") {
   }
 }
 
-TEST_CASE("an adjusted logit is biased, then penalised; late tokens are not drawn") {
+TEST_CASE("an adjusted logit is biased, then penalised, and late tokens are not drawn") {
   SamplingParams params;
   Adjustment token{.id = 1};
   CHECK(adjusted_logit(2, token, params) == 2);

@@ -207,7 +207,7 @@ TEST_CASE("a streamed completion says what the whole one says") {
   CHECK(tokens[4] == "bytes:\\xf0\\x9f");
 }
 
-TEST_CASE("best_of makes more than it shows; a suffix is refused with a reason") {
+TEST_CASE("best_of makes more than it shows, a suffix is refused with a reason") {
   Setup setup;
   setup.serve();
   const json best = setup.post("/v1/completions", {{"prompt", "a"}, {"best_of", 3}}).json();

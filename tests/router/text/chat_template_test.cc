@@ -148,7 +148,7 @@ TEST_CASE("the time is the caller's, in UTC") {
   CHECK(parsed->render(Json::object(), 1753617845)->text == "2025-07-27 12:04");
 }
 
-TEST_CASE("integers have 128 bits; beyond those they are refused, not rounded") {
+TEST_CASE("integers have 128 bits, and beyond those they are refused, not rounded") {
   const auto shows = [](const std::string& expression, const std::string& expected) {
     CAPTURE(expression);
     CHECK(rendered("{{ " + expression + " }}").text == expected);

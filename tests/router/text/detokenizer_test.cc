@@ -309,7 +309,9 @@ TEST_CASE("a decoder that waits for the end says nothing of the prompt") {
   auto tokenizer = make_tokenizer(std::move(spec));
   REQUIRE_FALSE(tokenizer->decodes_by_token());
   Detokenizer goes_on(*tokenizer, {.prompt_tail = {'a', 'b'}});
-  const std::string text = goes_on.push('c').text + goes_on.push('a').text + goes_on.finish();
+  std::string text = goes_on.push('c').text;
+  text += goes_on.push('a').text;
+  text += goes_on.finish();
   CHECK(text == "ca");
 }
 
