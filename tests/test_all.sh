@@ -39,8 +39,9 @@ done
 build/dev/bin/shard_test "plans that*,a taken seat*,a copied block*,a GGUF file*,all_reduce*,all_gather*,published*,an aborted*"
 
 step "ThreadSanitizer: planner, driver, sessions, workers, collectives (gRPC is not instrumented: left out)"
-build tsan engine_test http_test kernels_test shard_test
+build tsan engine_test api_test http_test kernels_test shard_test
 build/tsan/bin/engine_test
+build/tsan/bin/api_test
 build/tsan/bin/http_test
 build/tsan/bin/kernels_test
 build/tsan/bin/shard_test "all_reduce*,all_gather*,published*"
