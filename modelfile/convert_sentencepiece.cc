@@ -218,7 +218,7 @@ std::vector<std::string> Converter::user_defined() const {
 }
 
 json Converter::decoder(bool strips) const {
-  json steps = {replace_text(kSpaceMark, " ")};
+  json steps = json::array({replace_text(kSpaceMark, " ")});  // {x} alone is x to clang
   const bool bytes = llama_ || gemma_ || model_.byte_fallback;
   if (bytes) steps.push_back({{"type", "ByteFallback"}});
   if (bytes || strips) steps.push_back({{"type", "Fuse"}});

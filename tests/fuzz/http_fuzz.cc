@@ -12,6 +12,16 @@
 
 namespace {
 
+// Whether "100 Continue" is sent depends on how much of the body came with the head (RFC 9110,
+// 10.1.1), so on the cut.
+size_t bytes_without_interim(std::string received) {
+  constexpr std::string_view kInterim = "HTTP/1.1 100 Continue\r\n\r\n";
+  for (size_t at = received.find(kInterim); at != received.npos; at = received.find(kInterim, at)) {
+    received.erase(at, kInterim.size());
+  }
+  return received.size();
+}
+
 void require(bool holds, std::string_view what) {
   if (holds) return;
   std::fprintf(stderr, "%.*s\n", static_cast<int>(what.size()), what.data());
@@ -57,7 +67,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!leaves) {
     const auto whole = chorus::http_test::feed(bytes, {});
     require(whole.calls == fed.calls, "the cut changes the number of calls");
-    require(whole.received.size() == fed.received.size(), "the cut changes the answers");
+    require(bytes_without_interim(whole.received) == bytes_without_interim(fed.received),
+            "the cut changes the answers");
   }
   return 0;
 }
