@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/half.h"
 #include "kernels/ops.h"
 #include "kernels/quant.h"
 
@@ -27,6 +28,8 @@ std::string text(DType type) {
       return "f32";
     case DType::f16:
       return "f16";
+    case DType::bf16:
+      return "bf16";
     case DType::i32:
       return "i32";
     case DType::u8:
@@ -91,6 +94,7 @@ class CheckedOps final : public Ops {
 
   std::string description() const override { return ops_->description() + ", checked"; }
   int block_tokens() const override { return ops_->block_tokens(); }
+  DType operand_type() const override { return ops_->operand_type(); }
 
   View allocate(DType type, int64_t rows, int64_t cols, const int32_t* live_rows) override {
     const Contract contract("allocate");
@@ -194,6 +198,11 @@ class CheckedOps final : public Ops {
   void check_memory(const Contract& contract, const char* name, const void* data,
                     int64_t bytes) const;
   void check_view(const Contract& contract, const Argument& argument, DType type) const;
+  // f32, or the type that the backend's matmul reads.
+  void check_operand(const Contract& contract, const Argument& argument) const {
+    check_view(contract, argument,
+               argument.view.type == DType::f32 ? DType::f32 : ops_->operand_type());
+  }
   void check_shape(const Contract& contract, const Argument& argument, int64_t rows,
                    int64_t cols) const;
   static void check_apart(const Contract& contract, const Argument& a, const Argument& b);
@@ -381,7 +390,14 @@ void CheckedOps::look_at_results(const Contract& contract, const Argument& argum
   const int64_t cols = argument.view.cols;
   View live = argument.view;
   live.rows = live_rows(contract, argument.view);
-  const auto values = read<float>(live);
+  std::vector<float> values;
+  if (live.type == DType::f32) {
+    values = read<float>(live);
+  } else {
+    for (const uint16_t bits : read<uint16_t>(live)) {
+      values.push_back(live.type == DType::f16 ? f16_to_f32(bits) : bf16_to_f32(bits));
+    }
+  }
   for (size_t i = 0; i < values.size(); ++i) {
     if (std::isfinite(values[i])) continue;
     const auto at = static_cast<int64_t>(i);
@@ -475,7 +491,7 @@ void CheckedOps::embed(View out, Weight table, View tokens, View slots, View las
 void CheckedOps::rms_norm(View out, View x, Weight weight, float eps) {
   const Contract contract("rms_norm");
   check_norm(contract, {"x", x}, weight, eps);
-  check_view(contract, {"out", out}, DType::f32);
+  check_operand(contract, {"out", out});
   check_shape(contract, {"out", out}, x.rows, x.cols);
   check_live(contract, {"out", out}, {"x", x});
   if (out.data != x.data) check_apart(contract, {"out", out}, {"x", x});
@@ -489,8 +505,9 @@ void CheckedOps::rms_norm(View out, View x, Weight weight, float eps) {
 void CheckedOps::add_rms_norm(View out, View residual, View x, Weight weight, float eps) {
   const Contract contract("add_rms_norm");
   check_norm(contract, {"x", x}, weight, eps);
+  check_operand(contract, {"out", out});
+  check_view(contract, {"residual", residual}, DType::f32);
   for (const Argument& argument : {Argument{"out", out}, Argument{"residual", residual}}) {
-    check_view(contract, argument, DType::f32);
     check_shape(contract, argument, x.rows, x.cols);
     check_live(contract, argument, {"x", x});
     check_apart(contract, argument, {"x", x});
@@ -505,7 +522,7 @@ void CheckedOps::add_rms_norm(View out, View residual, View x, Weight weight, fl
 
 void CheckedOps::matmul(View out, View x, Weight weight, Weight bias) {
   const Contract contract("matmul");
-  check_view(contract, {"x", x}, DType::f32);
+  check_operand(contract, {"x", x});
   check_view(contract, {"out", out}, DType::f32);
   contract.holds(weight != nullptr, "weight", "is null");
   contract.equal(x.cols, weight->cols, "x", "columns");
@@ -522,7 +539,7 @@ void CheckedOps::matmul(View out, View x, Weight weight, Weight bias) {
 
 void CheckedOps::gated_activation(View out, View gate_up, Gate gate) {
   const Contract contract("gated_activation");
-  check_view(contract, {"out", out}, DType::f32);
+  check_operand(contract, {"out", out});
   check_view(contract, {"gate_up", gate_up}, DType::f32);
   check_shape(contract, {"gate_up", gate_up}, out.rows, 2 * out.cols);
   check_live(contract, {"out", out}, {"gate_up", gate_up});
@@ -560,7 +577,7 @@ void CheckedOps::split_qkv(const QkvArgs& args) {
 
 void CheckedOps::attention(const AttentionArgs& args) {
   const Contract contract("attention");
-  check_view(contract, {"out", args.out}, DType::f32);
+  check_operand(contract, {"out", args.out});
   check_view(contract, {"qkv", args.qkv}, DType::f32);
   const int64_t heads = int64_t{args.q_heads} + 2 * args.kv_heads;
   contract.equal(args.qkv.cols, heads * args.head_dim, "qkv", "columns");
@@ -603,7 +620,8 @@ void CheckedOps::gather_rows(View out, View x, View index) {
         }
       },
       [=, this] {
-        if (out.type == DType::f32) look_at_results(contract, {"out", out});
+        if (out.type != DType::i32 && out.type != DType::u8)
+          look_at_results(contract, {"out", out});
       });
 }
 

@@ -114,6 +114,9 @@ class Ops {
   virtual ~Ops() = default;
   virtual std::string description() const = 0;  // "cpu avx512-vnni, 2 threads"
   virtual int block_tokens() const = 0;         // KV positions a block
+  // What matmul reads fastest: the type to allocate its inputs in. Norms, attention and gates write
+  // either this type or f32; all else is f32.
+  virtual DType operand_type() const { return DType::f32; }
 
   // --- at load
   // Zeroed memory that lives as long as this Ops. `live_rows` as in View.

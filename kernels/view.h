@@ -6,7 +6,7 @@
 
 namespace chorus::kernels {
 
-enum class DType : uint8_t { f32, f16, i32, u8 };
+enum class DType : uint8_t { f32, f16, bf16, i32, u8 };
 
 constexpr int64_t bytes_of(DType type) {
   switch (type) {
@@ -14,6 +14,7 @@ constexpr int64_t bytes_of(DType type) {
     case DType::i32:
       return 4;
     case DType::f16:
+    case DType::bf16:
       return 2;
     case DType::u8:
       return 1;

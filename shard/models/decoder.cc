@@ -96,14 +96,18 @@ Decoder::Activations Decoder::make_activations(const StepBuffers& buffers,
   const auto make = [&](int64_t cols) {
     return ops_.allocate(DType::f32, limits.tokens, cols, tokens);
   };
+  const auto make_operand = [&](int64_t cols) {
+    return ops_.allocate(ops_.operand_type(), limits.tokens, cols, tokens);
+  };
   return {.residual = make(spec_.hidden),
-          .normed = make(spec_.hidden),
+          .normed = make_operand(spec_.hidden),
           .qkv = make((heads + 2 * kv_heads) * spec_.shape.head_dim),
-          .attended = make(heads * spec_.shape.head_dim),
+          .attended = make_operand(heads * spec_.shape.head_dim),
           .projected = make(spec_.hidden),
           .gate_up = make(2 * partition_.ffn.size()),
-          .gated = make(partition_.ffn.size()),
-          .last = ops_.allocate(DType::f32, limits.wanted, spec_.hidden, buffers.wanted.live_rows)};
+          .gated = make_operand(partition_.ffn.size()),
+          .last = ops_.allocate(ops_.operand_type(), limits.wanted, spec_.hidden,
+                                buffers.wanted.live_rows)};
 }
 
 Programs Decoder::record(const StepBuffers& buffers, const StepLimits& limits,

@@ -71,15 +71,15 @@ class Decoder {
     int group = 0;
     int index_in_group = 0;
   };
-  struct Activations {
+  struct Activations {        // operand: Ops::operand_type()
     kernels::View residual;   // f32 [tokens, hidden]
-    kernels::View normed;     // f32 [tokens, hidden]
+    kernels::View normed;     // operand [tokens, hidden]
     kernels::View qkv;        // f32 [tokens, (heads + 2 kv_heads) * head_dim]
-    kernels::View attended;   // f32 [tokens, heads * head_dim]
+    kernels::View attended;   // operand [tokens, heads * head_dim]
     kernels::View projected;  // f32 [tokens, hidden]
     kernels::View gate_up;    // f32 [tokens, 2 * ffn]
-    kernels::View gated;      // f32 [tokens, ffn]
-    kernels::View last;       // f32 [wanted, hidden]
+    kernels::View gated;      // operand [tokens, ffn]
+    kernels::View last;       // operand [wanted, hidden]
   };
   Activations make_activations(const StepBuffers& buffers, const StepLimits& limits);
   void record_attention(const Layer& layer, const Activations& x, const StepBuffers& buffers,

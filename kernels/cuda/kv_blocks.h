@@ -1,0 +1,23 @@
+// Keys and values in device memory: per layer two arrays [block][kv_head][kBlockTokens][head_dim],
+// so that a head's part of a block is one contiguous piece.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/ops.h"
+
+namespace chorus::kernels::cuda {
+
+inline constexpr int kBlockTokens = 32;
+
+struct KvBlocks final : KvStore {
+  DType type = DType::f16;          // f16, bf16 or f32
+  void* keys = nullptr;             // [layers][blocks][kv_heads][kBlockTokens][head_dim]
+  void* values = nullptr;           // the same
+  int64_t block_elements() const {  // of one layer's keys
+    return int64_t{shape.kv_heads} * kBlockTokens * shape.head_dim;
+  }
+  int64_t layer_elements() const { return shape.blocks * block_elements(); }
+};
+
+}  // namespace chorus::kernels::cuda

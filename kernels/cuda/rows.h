@@ -1,0 +1,22 @@
+// Element-wise operations and norms over rows; contracts in kernels/ops.h. `rows` of each view is
+// what is launched for; rows beyond *live_rows are neither read nor written.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/ops.h"
+
+namespace chorus::kernels::cuda {
+
+// Outputs are f32, f16 or bf16.
+void embed(View out, const Weight& table, View tokens, View slots, View last_tokens, float scale,
+           cudaStream_t stream);
+void rms_norm(View out, View x, const float* weight, float eps, cudaStream_t stream);
+void add_rms_norm(View out, View residual, View x, const float* weight, float eps,
+                  cudaStream_t stream);
+void gated_activation(View out, View gate_up, Gate gate, cudaStream_t stream);
+void gather_rows(View out, View x, View index, cudaStream_t stream);
+// out = x in out's type, the live rows of x.
+void convert(View out, View x, cudaStream_t stream);
+
+}  // namespace chorus::kernels::cuda

@@ -1,0 +1,207 @@
+#include "kernels/cuda/runtime.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "kernels/cuda/device.h"
+
+namespace chorus::kernels::cuda {
+
+#ifdef __CUDACC__
+
+namespace {
+
+void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  throw DeviceError(std::string(what) + ": " + cudaGetErrorString(error) + " (" +
+                    cudaGetErrorName(error) + ")");
+}
+
+__global__ void is_built_kernel() {}  // has an image for a device, or has not
+
+}  // namespace
+
+int device_count(std::string& why_none) {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaSuccess && count > 0) return count;
+  why_none = error == cudaSuccess
+                 ? "the driver shows no device"
+                 : std::string(cudaGetErrorString(error)) + " (" + cudaGetErrorName(error) + ")";
+  return 0;
+}
+
+DeviceFacts select_device(int index) {
+  check(cudaSetDevice(index), "cudaSetDevice");
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+  DeviceFacts facts{.name = properties.name,
+                    .capability = properties.major * 10 + properties.minor,
+                    .multiprocessors = properties.multiProcessorCount,
+                    .memory_bytes = static_cast<int64_t>(properties.totalGlobalMem),
+                    .l2_bytes = properties.l2CacheSize};
+  cudaFuncAttributes attributes{};
+  if (facts.capability < 80 || cudaFuncGetAttributes(&attributes, is_built_kernel) != cudaSuccess) {
+    throw DeviceError(facts.name + ": this build has no kernels for compute capability " +
+                      std::to_string(properties.major) + "." + std::to_string(properties.minor) +
+                      " (8.0 and later are served)");
+  }
+  return facts;
+}
+
+int64_t free_bytes() {
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return static_cast<int64_t>(free);
+}
+
+void Release::operator()(void* memory) const {
+  cudaFree(memory);
+}
+Memory allocate(int64_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t error = cudaMalloc(&memory, static_cast<size_t>(bytes > 0 ? bytes : 1));
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // not sticky: the device goes on
+    throw std::bad_alloc();
+  }
+  check(error, "cudaMalloc");
+  Memory owner(memory);
+  check(cudaMemset(memory, 0, static_cast<size_t>(bytes > 0 ? bytes : 1)), "cudaMemset");
+  // The legacy stream's work is not ordered with ours.
+  check(cudaStreamSynchronize(nullptr), "cudaMemset");
+  return owner;
+}
+
+void ReleaseHost::operator()(void* memory) const {
+  cudaFreeHost(memory);
+}
+HostMemory allocate_host(int64_t bytes) {
+  void* memory = nullptr;
+  check(cudaHostAlloc(&memory, static_cast<size_t>(bytes), cudaHostAllocDefault), "cudaHostAlloc");
+  return HostMemory(memory);
+}
+
+void copy_to_device(void* to, const void* from, int64_t bytes, cudaStream_t stream) {
+  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream),
+        "copy to the device");
+}
+void copy_to_host(void* to, const void* from, int64_t bytes, cudaStream_t stream) {
+  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream),
+        "copy from the device");
+}
+void copy_on_device(void* to, const void* from, int64_t bytes, cudaStream_t stream) {
+  check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, stream),
+        "copy on the device");
+}
+void wait_for(cudaStream_t stream) {
+  check(cudaStreamSynchronize(stream), "a step");
+}
+
+Stream::Stream() {
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+}
+Stream::~Stream() {
+  cudaStreamDestroy(stream_);
+}
+
+Event::Event() {
+  check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate");
+}
+Event::~Event() {
+  cudaEventDestroy(event_);
+}
+void Event::record(cudaStream_t stream) {
+  check(cudaEventRecord(event_, stream), "an event");
+}
+void Event::wait() {
+  check(cudaEventSynchronize(event_), "an event");
+}
+
+Graph::Graph(cudaStream_t stream, std::function<void()> launches) {
+  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "begin of a capture");
+  cudaGraph_t graph = nullptr;
+  try {
+    launches();
+  } catch (...) {
+    cudaStreamEndCapture(stream, &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    throw;
+  }
+  check(cudaStreamEndCapture(stream, &graph), "end of a capture");
+  const cudaError_t error = cudaGraphInstantiate(&graph_, graph, 0);
+  cudaGraphDestroy(graph);
+  check(error, "cudaGraphInstantiate");
+}
+Graph::~Graph() {
+  if (graph_ != nullptr) cudaGraphExecDestroy(graph_);
+}
+void Graph::replay(cudaStream_t stream) const {
+  check(cudaGraphLaunch(graph_, stream), "cudaGraphLaunch");
+}
+
+#else
+
+int device_count(std::string&) {
+  return 1;
+}
+DeviceFacts select_device(int) {
+  return {.name = "emulated GPU",
+          .capability = 90,
+          .multiprocessors = 4,
+          .memory_bytes = int64_t{4} << 30,
+          .l2_bytes = 1 << 20,
+          .emulated = true};
+}
+int64_t free_bytes() {
+  return int64_t{1} << 30;
+}
+
+void Release::operator()(void* memory) const {
+  std::free(memory);
+}
+Memory allocate(int64_t bytes) {
+  // Exactly the size asked for, so that AddressSanitizer sees one byte too far.
+  void* memory = nullptr;
+  const auto size = static_cast<size_t>(bytes > 0 ? bytes : 1);
+  if (posix_memalign(&memory, 256, size) != 0) throw std::bad_alloc();
+  std::memset(memory, 0, size);
+  return Memory(memory);
+}
+void ReleaseHost::operator()(void* memory) const {
+  std::free(memory);
+}
+HostMemory allocate_host(int64_t bytes) {
+  void* memory = std::malloc(static_cast<size_t>(bytes));
+  if (memory == nullptr) throw std::bad_alloc();
+  return HostMemory(memory);
+}
+
+void copy_to_device(void* to, const void* from, int64_t bytes, cudaStream_t) {
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+void copy_to_host(void* to, const void* from, int64_t bytes, cudaStream_t) {
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+void copy_on_device(void* to, const void* from, int64_t bytes, cudaStream_t) {
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+void wait_for(cudaStream_t) {}
+
+Stream::Stream() = default;
+Stream::~Stream() = default;
+Event::Event() = default;
+Event::~Event() = default;
+void Event::record(cudaStream_t) {}
+void Event::wait() {}
+
+Graph::Graph(cudaStream_t, std::function<void()> launches) : launches_(std::move(launches)) {}
+Graph::~Graph() = default;
+void Graph::replay(cudaStream_t) const {
+  launches_();
+}
+
+#endif
+
+}  // namespace chorus::kernels::cuda
