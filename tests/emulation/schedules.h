@@ -1,0 +1,41 @@
+// Runs a kernel under every answer that a GPU may give to what CUDA leaves open, and expects the
+// same bits from all of them. Memory is the host's: a View may point into a std::vector.
+#pragma once
+
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "kernels/emulate/emulate.h"
+
+namespace chorus::tests {
+
+inline std::vector<emulate::Settings> schedules() {
+  std::vector<emulate::Settings> all;
+  for (const auto order : {emulate::Order::forward, emulate::Order::reverse, emulate::Order::greedy,
+                           emulate::Order::shuffled}) {
+    for (const auto copies : {emulate::Copies::early, emulate::Copies::late}) {
+      all.push_back({.order = order, .copies = copies, .seed = 7});
+    }
+  }
+  return all;
+}
+
+// `run` fills `out` (which comes poisoned with NaN); its bits under the first schedule are left
+// there. Under sanitizers one schedule of each order is enough.
+template <class Run>
+void under_all_schedules(std::vector<float>& out, const Run& run) {
+  std::vector<float> first;
+  for (const auto& schedule : schedules()) {
+    emulate::settings = schedule;
+    out.assign(out.size(), std::numeric_limits<float>::quiet_NaN());
+    run();
+    if (first.empty()) first = out;
+    CHECK(std::memcmp(first.data(), out.data(), out.size() * sizeof(float)) == 0);
+  }
+  emulate::settings = {};
+  out = first;
+}
+
+}  // namespace chorus::tests
