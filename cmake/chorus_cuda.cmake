@@ -72,3 +72,17 @@ function(chorus_cuda_library folder)
     endif()
   endforeach()
 endfunction()
+
+# chorus_backends: what tests and measuring programs link to have every backend of this build, with
+# CHORUS_HAS_CUDA and CHORUS_HAS_EMULATION defined where there is one.
+function(chorus_backends)
+  add_library(chorus_backends INTERFACE)
+  if(CHORUS_CUDA)
+    target_link_libraries(chorus_backends INTERFACE chorus_kernels_cuda)
+    target_compile_definitions(chorus_backends INTERFACE CHORUS_HAS_CUDA)
+  endif()
+  if(CHORUS_EMULATION)
+    target_link_libraries(chorus_backends INTERFACE chorus_kernels_emulated)
+    target_compile_definitions(chorus_backends INTERFACE CHORUS_HAS_EMULATION)
+  endif()
+endfunction()

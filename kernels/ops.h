@@ -150,7 +150,8 @@ class Ops {
   virtual void add_rms_norm(View out, View residual, View x, Weight weight, float eps) = 0;
   // out[r] = W x[r] + bias; bias [W.rows] or null.
   virtual void matmul(View out, View x, Weight weight, Weight bias) = 0;
-  // out[r][i] = gate(x[r][i]) * x[r][n + i], n = out.cols; `out` is not `x`.
+  // out[r][i] = gate(x[r][i]) * x[r][n + i], n = out.cols; `out` is not `x`. Where a matmul made
+  // `gate_up` and is the call before, a backend may join the two and leave `gate_up` unwritten.
   virtual void gated_activation(View out, View gate_up, Gate gate) = 0;
   virtual void split_qkv(const QkvArgs& args) = 0;
   virtual void attention(const AttentionArgs& args) = 0;
@@ -175,6 +176,20 @@ struct CpuOptions {
 std::unique_ptr<Ops> make_cpu_ops(const CpuOptions& options);
 // Plain loops in f32 over dequantised weights, f32 keys and values: what the others are held to.
 std::unique_ptr<Ops> make_reference_ops(const CpuOptions& options);
+struct CudaOptions {
+  int device = 0;
+  DType operand = DType::bf16;  // what weights that are not quantised and activations become:
+                                // bf16, f16 or f32 (exact, slow)
+  DType kv = DType::f16;        // f16 or bf16; f32 where the operand is
+  // One kernel and one order of sums for all row counts, the same for decode and prefill.
+  bool deterministic = false;
+  bool graphs = true;                // steps of few rows are replayed as CUDA graphs
+  Collective* collective = nullptr;  // nullptr: a group of one
+};
+// Where the build has it (CHORUS_CUDA). Throws std::runtime_error naming what is missing.
+std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options);
+// The same backend over the emulation of its kernels on a CPU, for tests.
+std::unique_ptr<Ops> make_emulated_ops(const CudaOptions& options);
 // Checks shapes, types, aliasing and, with `nan_checks`, results; then calls the wrapped one.
 std::unique_ptr<Ops> make_checked_ops(std::unique_ptr<Ops> ops, bool nan_checks);
 

@@ -95,6 +95,13 @@ void copy_on_device(void* to, const void* from, int64_t bytes, cudaStream_t stre
   check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, stream),
         "copy on the device");
 }
+void copy_rows_on_device(void* to, const void* from, int64_t pitch, int64_t bytes, int64_t rows,
+                         cudaStream_t stream) {
+  const auto step = static_cast<size_t>(pitch);
+  check(cudaMemcpy2DAsync(to, step, from, step, static_cast<size_t>(bytes),
+                          static_cast<size_t>(rows), cudaMemcpyDeviceToDevice, stream),
+        "copy on the device");
+}
 void wait_for(cudaStream_t stream) {
   check(cudaStreamSynchronize(stream), "a step");
 }
@@ -186,6 +193,13 @@ void copy_to_host(void* to, const void* from, int64_t bytes, cudaStream_t) {
 }
 void copy_on_device(void* to, const void* from, int64_t bytes, cudaStream_t) {
   std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+void copy_rows_on_device(void* to, const void* from, int64_t pitch, int64_t bytes, int64_t rows,
+                         cudaStream_t) {
+  for (int64_t row = 0; row < rows; ++row) {
+    std::memmove(static_cast<char*>(to) + row * pitch, static_cast<const char*>(from) + row * pitch,
+                 static_cast<size_t>(bytes));
+  }
 }
 void wait_for(cudaStream_t) {}
 

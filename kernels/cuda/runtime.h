@@ -50,6 +50,9 @@ HostMemory allocate_host(int64_t bytes);
 void copy_to_device(void* to, const void* from, int64_t bytes, cudaStream_t stream);
 void copy_to_host(void* to, const void* from, int64_t bytes, cudaStream_t stream);
 void copy_on_device(void* to, const void* from, int64_t bytes, cudaStream_t stream);
+// `rows` pieces of `bytes` each, `pitch` bytes apart on both sides.
+void copy_rows_on_device(void* to, const void* from, int64_t pitch, int64_t bytes, int64_t rows,
+                         cudaStream_t stream);
 void wait_for(cudaStream_t stream);
 
 class Stream {

@@ -1,0 +1,431 @@
+// The backend: what ops.h records becomes a list of launches, and for steps of few rows a CUDA
+// graph of it, captured once per bucket of row counts. A launch is sized for the bucket; the
+// kernels read the exact counts from device memory. How many rows are live the backend knows on the
+// host as well, from what was uploaded: so a view's rows can be cut before each launch.
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+#include <list>
+#include <map>
+
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/device_weight.h"
+#include "kernels/cuda/kv_blocks.h"
+#include "kernels/cuda/matmul.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/sample.h"
+#include "kernels/cuda/split_qkv.h"
+#include "kernels/cuda/upload_queue.h"
+#include "kernels/cuda/weights.h"
+#include "kernels/ops.h"
+
+namespace chorus::kernels::cuda {
+namespace {
+
+constexpr int64_t kShadowBytesMax = 4096;  // of i32 buffers that may hold row counts
+constexpr int64_t kGraphRowsMax = 256;     // steps of more rows are long enough to be launched
+constexpr size_t kGraphsMax = 64;          // kept for one program, the least recently used go first
+
+// Row counts that share a graph.
+int64_t bucket_of(int64_t rows) {
+  if (rows <= 2) return rows;
+  if (rows <= 4) return 4;
+  for (int64_t step = 8; step <= 64; step *= 2) {
+    if (rows <= step * 4) return (rows + step - 1) / step * step;
+  }
+  return rows;
+}
+
+struct Operation {
+  enum class Kind : uint8_t { matmul, gate, other };
+  Kind kind = Kind::other;
+  std::function<void()> launch;
+  MatmulArgs matmul = {};  // of Kind::matmul, to be joined with a gate
+  View gated = {};         // of Kind::gate: what it writes
+  View gate_up = {};       // and what it reads
+  Gate gate = Gate::silu;
+};
+
+class CudaProgram final : public Program {
+ public:
+  struct CachedGraph {
+    std::vector<int64_t> buckets;
+    std::unique_ptr<Graph> graph;
+  };
+  std::vector<Operation> operations;
+  std::vector<const int32_t*> counts;  // host shadows of all live counts that the launches look at
+  Memory matmul_workspace, attention_workspace, sample_workspace;
+  int64_t matmul_bytes = 0, attention_bytes = 0, sample_bytes = 0;
+  mutable std::list<CachedGraph> graphs;  // most recently used first
+};
+
+class CudaOps final : public Ops {
+ public:
+  explicit CudaOps(const CudaOptions& options)
+      : options_(options),
+        facts_(select_device(options.device)),
+        loader_(options.operand, stream()),
+        uploads_(stream()) {}
+  ~CudaOps() override { wait_for(stream()); }
+
+  std::string description() const override {
+    const char* operand = options_.operand == DType::bf16  ? "bf16"
+                          : options_.operand == DType::f16 ? "f16"
+                                                           : "f32";
+    return facts_.name + ", " + operand + (options_.deterministic ? ", deterministic" : "");
+  }
+  int block_tokens() const override { return kBlockTokens; }
+  DType operand_type() const override { return options_.operand; }
+
+  // --- at load
+  View allocate(DType type, int64_t rows, int64_t cols, const int32_t* live_rows) override {
+    const int64_t bytes = rows * cols * bytes_of(type);
+    memory_.push_back(cuda::allocate(bytes));
+    void* data = memory_.back().get();
+    if (type == DType::i32 && bytes <= kShadowBytesMax) {
+      shadows_[static_cast<const std::byte*>(data)].resize(static_cast<size_t>(bytes));
+    }
+    return {data, type, rows, cols, live_rows};
+  }
+  Weight prepare(const WeightDescription& description) override {
+    return loader_.matrix(description.parts);
+  }
+  Weight prepare_vector(const VectorDescription& description) override {
+    return loader_.vector(description);
+  }
+  Weight prepare_table(const WeightPart& part) override { return loader_.matrix({part}); }
+  std::unique_ptr<Rope> make_rope(const RopeDescription& description,
+                                  int64_t positions_max) override;
+  int64_t kv_block_bytes(const KvShape& shape) const override {
+    return 2 * int64_t{shape.layers} * shape.kv_heads * kBlockTokens * shape.head_dim *
+           bytes_of(kv_type());
+  }
+  std::unique_ptr<KvStore> make_kv(const KvShape& shape) override;
+
+  // --- between the host and the fixed buffers
+  void upload(View to, const void* bytes, int64_t byte_offset, int64_t count_bytes) override;
+  void download(void* bytes, View from, int64_t byte_offset, int64_t count_bytes) override;
+  void copy_block(KvStore& kv, int32_t from, int32_t to) override;
+
+  // --- recording and running
+  void record() override {
+    assert(recording_ == nullptr);
+    loader_.finish();
+    recording_ = std::make_unique<CudaProgram>();
+  }
+  std::unique_ptr<Program> end_record() override;
+  void run(const Program& program) override;
+
+  // --- operations
+  void embed(View out, Weight table, View tokens, View slots, View last_tokens,
+             float scale) override {
+    watch(out);
+    add([=, this] {
+      const View rows = cut(out);
+      if (rows.rows > 0) {
+        cuda::embed(rows, table, tokens, slots, last_tokens, scale, stream());
+      }
+    });
+  }
+  void rms_norm(View out, View x, Weight weight, float eps) override {
+    watch(x);
+    add([=, this] {
+      if (cut(x).rows > 0) cuda::rms_norm(cut(out), cut(x), vector(weight), eps, stream());
+    });
+  }
+  void add_rms_norm(View out, View residual, View x, Weight weight, float eps) override {
+    watch(x);
+    add([=, this] {
+      if (cut(x).rows == 0) return;
+      cuda::add_rms_norm(cut(out), cut(residual), cut(x), vector(weight), eps, stream());
+    });
+  }
+  void matmul(View out, View x, Weight weight, Weight bias) override;
+  void gated_activation(View out, View gate_up, Gate gate) override;
+  void split_qkv(const QkvArgs& args) override {
+    watch(args.qkv);
+    watch(args.spans);
+    add([=, this] {
+      QkvArgs call = args;
+      call.qkv = cut(args.qkv);
+      call.spans = cut(args.spans);
+      if (call.qkv.rows > 0) cuda::split_qkv(call, stream());
+    });
+  }
+  void attention(const AttentionArgs& args) override;
+  void gather_rows(View out, View x, View index) override {
+    watch(index);
+    add([=, this] {
+      if (cut(index).rows > 0) cuda::gather_rows(cut(out), x, cut(index), stream());
+    });
+  }
+  void all_reduce(View x) override;
+  void sample(const SampleArgs& args) override;
+
+ private:
+  cudaStream_t stream() const { return stream_.get(); }
+  DType kv_type() const { return options_.operand == DType::f32 ? DType::f32 : options_.kv; }
+  void add(std::function<void()> launch) { add({.launch = std::move(launch)}); }
+  void add(Operation operation) {
+    assert(recording_ != nullptr);
+    recording_->operations.push_back(std::move(operation));
+  }
+  // The host's copy of a live count; null for views whose rows are all live.
+  const int32_t* shadow_of(const View& view) const;
+  void watch(const View& view);
+  int64_t live(const View& view) const;
+  // The view with the rows that this launch is for.
+  View cut(View view) const;
+  void launch_matmul(const MatmulArgs& args);
+  void join_gates(std::vector<Operation>& operations);
+  const CudaProgram& running() const { return *running_; }
+
+  CudaOptions options_;
+  DeviceFacts facts_;
+  Stream stream_;
+  WeightLoader loader_;
+  UploadQueue uploads_;
+  std::vector<Memory> memory_;
+  std::map<const std::byte*, std::vector<std::byte>> shadows_;
+  std::unique_ptr<CudaProgram> recording_;
+  const CudaProgram* running_ = nullptr;
+  bool in_buckets_ = false;  // this run's launches are for a graph
+};
+
+std::unique_ptr<Rope> CudaOps::make_rope(const RopeDescription& description,
+                                         int64_t positions_max) {
+  auto table = std::make_unique<RopeTable>();
+  const auto half = std::ssize(description.frequencies);
+  std::vector<float> cosines, sines;
+  cosines.reserve(static_cast<size_t>(positions_max * half));
+  sines.reserve(static_cast<size_t>(positions_max * half));
+  for (int64_t position = 0; position < positions_max; ++position) {
+    for (const float frequency : description.frequencies) {
+      const float angle = static_cast<float>(position) * frequency;
+      cosines.push_back(description.magnitude * std::cos(angle));
+      sines.push_back(description.magnitude * std::sin(angle));
+    }
+  }
+  table->positions = positions_max;
+  const auto bytes = static_cast<int64_t>(cosines.size() * sizeof(float));
+  for (const auto& [values, to] : {std::pair{&cosines, &table->cosines}, {&sines, &table->sines}}) {
+    memory_.push_back(cuda::allocate(bytes));
+    copy_to_device(memory_.back().get(), values->data(), bytes, stream());
+    *to = static_cast<const float*>(memory_.back().get());
+  }
+  wait_for(stream());
+  return table;
+}
+
+std::unique_ptr<KvStore> CudaOps::make_kv(const KvShape& shape) {
+  auto kv = std::make_unique<KvBlocks>();
+  kv->shape = shape;
+  kv->type = kv_type();
+  const int64_t bytes = shape.blocks * kv_block_bytes(shape) / 2;
+  for (void** half : {&kv->keys, &kv->values}) {
+    memory_.push_back(cuda::allocate(bytes));
+    *half = memory_.back().get();
+  }
+  return kv;
+}
+
+void CudaOps::upload(View to, const void* bytes, int64_t byte_offset, int64_t count_bytes) {
+  if (count_bytes == 0) return;
+  assert(byte_offset >= 0 && byte_offset + count_bytes <= to.rows * to.cols * bytes_of(to.type));
+  auto* data = static_cast<std::byte*>(to.data) + byte_offset;
+  const auto shadow = shadows_.find(static_cast<const std::byte*>(to.data));
+  if (shadow != shadows_.end()) {
+    std::memcpy(shadow->second.data() + byte_offset, bytes, static_cast<size_t>(count_bytes));
+  }
+  uploads_.add(data, bytes, count_bytes);
+}
+
+void CudaOps::download(void* bytes, View from, int64_t byte_offset, int64_t count_bytes) {
+  if (count_bytes == 0) return;
+  uploads_.flush();
+  copy_to_host(bytes, static_cast<const std::byte*>(from.data) + byte_offset, count_bytes,
+               stream());
+  wait_for(stream());
+}
+
+void CudaOps::copy_block(KvStore& kv, int32_t from, int32_t to) {
+  const auto& blocks = static_cast<const KvBlocks&>(kv);
+  const int64_t bytes = blocks.block_elements() * bytes_of(blocks.type);
+  const int64_t pitch = blocks.layer_elements() * bytes_of(blocks.type);
+  uploads_.flush();
+  for (void* half : {blocks.keys, blocks.values}) {
+    auto* data = static_cast<std::byte*>(half);
+    copy_rows_on_device(data + to * bytes, data + from * bytes, pitch, bytes, kv.shape.layers,
+                        stream());
+  }
+}
+
+const int32_t* CudaOps::shadow_of(const View& view) const {
+  if (view.live_rows == nullptr) return nullptr;
+  const auto* at = reinterpret_cast<const std::byte*>(view.live_rows);
+  auto region = shadows_.upper_bound(at);
+  assert(region != shadows_.begin());
+  --region;
+  const auto offset = static_cast<size_t>(at - region->first);
+  assert(offset + sizeof(int32_t) <= region->second.size());
+  return reinterpret_cast<const int32_t*>(region->second.data() + offset);
+}
+
+void CudaOps::watch(const View& view) {
+  const int32_t* shadow = shadow_of(view);
+  auto& counts = recording_->counts;
+  if (shadow != nullptr && std::find(counts.begin(), counts.end(), shadow) == counts.end()) {
+    counts.push_back(shadow);
+  }
+}
+
+int64_t CudaOps::live(const View& view) const {
+  const int32_t* shadow = shadow_of(view);
+  return shadow == nullptr ? view.rows : std::clamp<int64_t>(*shadow, 0, view.rows);
+}
+
+View CudaOps::cut(View view) const {
+  const int64_t rows = live(view);
+  view.rows = in_buckets_ ? std::min(bucket_of(rows), view.rows) : rows;
+  return view;
+}
+
+void CudaOps::launch_matmul(const MatmulArgs& args) {
+  MatmulArgs call = args;
+  call.x = cut(args.x);
+  call.out.rows = call.x.rows;
+  if (call.x.rows == 0) return;
+  cuda::matmul(call, running().matmul_workspace.get(), options_.deterministic, stream());
+}
+
+void CudaOps::matmul(View out, View x, Weight weight, Weight bias) {
+  watch(x);
+  auto& bytes = recording_->matmul_bytes;
+  bytes = std::max(bytes, matmul_workspace_bytes(cuda::matrix(weight), x.rows));
+  const MatmulArgs args{
+      .out = out, .x = x, .weight = &cuda::matrix(weight), .bias = cuda::vector(bias)};
+  add({.kind = Operation::Kind::matmul,
+       .launch = [this, args, weight, bias] { launch_matmul(args); },
+       .matmul = args});
+}
+
+void CudaOps::gated_activation(View out, View gate_up, Gate gate) {
+  watch(gate_up);
+  add({.kind = Operation::Kind::gate,
+       .launch =
+           [=, this] {
+             if (cut(gate_up).rows == 0) return;
+             cuda::gated_activation(cut(out), cut(gate_up), gate, stream());
+           },
+       .gated = out,
+       .gate_up = gate_up,
+       .gate = gate});
+}
+
+void CudaOps::attention(const AttentionArgs& args) {
+  watch(args.out);
+  watch(args.spans);
+  auto& bytes = recording_->attention_bytes;
+  bytes = std::max(bytes, attention_workspace_bytes(args, args.out.rows, args.spans.rows,
+                                                    args.block_table.cols * kBlockTokens));
+  add([=, this] {
+    AttentionArgs call = args;
+    call.out = cut(args.out);
+    call.qkv = cut(args.qkv);
+    call.spans = cut(args.spans);
+    if (call.out.rows == 0) return;
+    cuda::attention(call, running().attention_workspace.get(), options_.deterministic, stream());
+  });
+}
+
+void CudaOps::all_reduce(View x) {
+  if (options_.collective == nullptr || options_.collective->ranks() == 1) return;
+  watch(x);
+  throw std::invalid_argument("several ranks on CUDA are not built yet");
+}
+
+void CudaOps::sample(const SampleArgs& args) {
+  watch(args.logits);
+  auto& bytes = recording_->sample_bytes;
+  bytes = std::max(bytes, sample_workspace_bytes(args));
+  add([=, this] {
+    SampleArgs call = args;
+    call.logits = cut(args.logits);
+    if (call.logits.rows > 0) cuda::sample(call, running().sample_workspace.get(), stream());
+  });
+}
+
+// A product whose result only feeds a gate takes the gate into its epilogue.
+void CudaOps::join_gates(std::vector<Operation>& operations) {
+  for (size_t i = 0; i + 1 < operations.size(); ++i) {
+    const Operation& product = operations[i];
+    const Operation& gate = operations[i + 1];
+    if (product.kind != Operation::Kind::matmul || gate.kind != Operation::Kind::gate) continue;
+    if (product.matmul.out.data != gate.gate_up.data) continue;
+    MatmulArgs joined = product.matmul;
+    joined.out = gate.gated;
+    joined.gated = true;
+    joined.gate = gate.gate;
+    auto keep = product.launch;  // holds the weight
+    operations[i] = {.launch = [this, joined, keep] { launch_matmul(joined); }};
+    operations.erase(operations.begin() + static_cast<ptrdiff_t>(i) + 1);
+  }
+}
+
+std::unique_ptr<Program> CudaOps::end_record() {
+  assert(recording_ != nullptr);
+  auto program = std::move(recording_);
+  join_gates(program->operations);
+  program->matmul_workspace = cuda::allocate(program->matmul_bytes);
+  program->attention_workspace = cuda::allocate(program->attention_bytes);
+  program->sample_workspace = cuda::allocate(program->sample_bytes);
+  return program;
+}
+
+void CudaOps::run(const Program& recorded) {
+  assert(recording_ == nullptr);
+  const auto& program = static_cast<const CudaProgram&>(recorded);
+  running_ = &program;
+  uploads_.flush();
+  const auto launch_all = [&] {
+    for (const Operation& operation : program.operations) operation.launch();
+  };
+  std::vector<int64_t> buckets;
+  int64_t most = 0;
+  for (const int32_t* count : program.counts) {
+    buckets.push_back(bucket_of(*count));
+    most = std::max<int64_t>(most, *count);
+  }
+  in_buckets_ = options_.graphs && most <= kGraphRowsMax;
+  if (!in_buckets_) {
+    launch_all();
+    return;
+  }
+  auto& graphs = program.graphs;
+  auto found = std::find_if(graphs.begin(), graphs.end(),
+                            [&](const auto& cached) { return cached.buckets == buckets; });
+  if (found == graphs.end()) {
+    if (graphs.size() == kGraphsMax) graphs.pop_back();
+    graphs.push_front({buckets, std::make_unique<Graph>(stream(), launch_all)});
+  } else {
+    graphs.splice(graphs.begin(), graphs, found);
+  }
+  graphs.front().graph->replay(stream());
+}
+
+}  // namespace
+}  // namespace chorus::kernels::cuda
+
+namespace chorus::kernels {
+
+#ifdef __CUDACC__
+std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options) {
+#else
+std::unique_ptr<Ops> make_emulated_ops(const CudaOptions& options) {
+#endif
+  return std::make_unique<cuda::CudaOps>(options);
+}
+
+}  // namespace chorus::kernels

@@ -1,0 +1,172 @@
+#include "kernels/cuda/weights.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <functional>
+#include <thread>
+
+#include "kernels/half.h"
+#include "kernels/quant.h"
+
+namespace chorus::kernels::cuda {
+namespace {
+
+constexpr int64_t kBufferBytes = 64 << 20;
+constexpr int64_t kRowsOfATask = 16;
+
+WeightFormat format_of(DType operand) {
+  switch (operand) {
+    case DType::f16:
+      return WeightFormat::f16;
+    case DType::bf16:
+      return WeightFormat::bf16;
+    case DType::f32:
+    case DType::i32:
+    case DType::u8:
+      break;
+  }
+  assert(operand == DType::f32);
+  return WeightFormat::f32;
+}
+
+// task(begin, end) over [0, count) in pieces, on as many threads as help.
+void in_parallel(int64_t count, const std::function<void(int64_t, int64_t)>& task) {
+  const auto cores = static_cast<int64_t>(std::max(1U, std::thread::hardware_concurrency()));
+  const int64_t threads = std::clamp<int64_t>(count / kRowsOfATask, 1, std::min<int64_t>(cores, 8));
+  std::vector<std::thread> others;
+  for (int64_t t = 1; t < threads; ++t) {
+    others.emplace_back([&, t] { task(count * t / threads, count * (t + 1) / threads); });
+  }
+  task(0, count / threads);
+  for (std::thread& other : others) other.join();
+}
+
+bool copied_as_it_is(WeightType type, DType operand) {
+  return (type == WeightType::f32 && operand == DType::f32) ||
+         (type == WeightType::f16 && operand == DType::f16) ||
+         (type == WeightType::bf16 && operand == DType::bf16);
+}
+
+// One row of the slice in the operand's type.
+void read_row(const WeightPart& part, int64_t row, DType operand, std::byte* out,
+              std::vector<float>& scratch) {
+  const int64_t whole = row_bytes(part.type, part.source_cols);
+  const std::byte* source =
+      part.data + stored_row(part.rows.begin + row, part.order, part.head_dim) * whole;
+  const int64_t cols = part.cols.size();
+  if (copied_as_it_is(part.type, operand)) {
+    const int64_t size = bytes_of(operand);
+    std::memcpy(out, source + part.cols.begin * size, static_cast<size_t>(cols * size));
+    return;
+  }
+  scratch.resize(static_cast<size_t>(cols));
+  dequantize_row(part.type, source, part.cols.begin, part.cols.end, scratch.data());
+  if (operand == DType::f32) {
+    std::memcpy(out, scratch.data(), static_cast<size_t>(cols) * sizeof(float));
+    return;
+  }
+  for (int64_t i = 0; i < cols; ++i) {
+    const float value = scratch[static_cast<size_t>(i)];
+    const uint16_t bits = operand == DType::f16 ? f32_to_f16(value) : f32_to_bf16(value);
+    std::memcpy(out + i * 2, &bits, 2);
+  }
+}
+
+}  // namespace
+
+WeightLoader::WeightLoader(DType operand, cudaStream_t stream)
+    : operand_(operand), stream_(stream) {}
+WeightLoader::~WeightLoader() = default;
+
+WeightLoader::Buffer& WeightLoader::next_buffer() {
+  Buffer& buffer = buffers_[current_];
+  current_ = (current_ + 1) % buffers_.size();
+  if (!buffer.host) buffer.host = allocate_host(kBufferBytes);
+  if (buffer.used) buffer.sent.wait();
+  buffer.used = true;
+  return buffer;
+}
+
+void WeightLoader::finish() {
+  wait_for(stream_);
+  for (Buffer& buffer : buffers_) {
+    buffer.host = {};
+    buffer.used = false;
+  }
+}
+
+Weight WeightLoader::matrix(const std::vector<WeightPart>& parts) {
+  const WeightPart& first = parts.front();
+  const auto key = std::tuple(parts.size() == 1 ? first.data : nullptr, first.rows.begin,
+                              first.rows.end, first.cols.begin);
+  if (parts.size() == 1) {
+    const auto found = known_.find(key);
+    if (found != known_.end()) {
+      if (auto weight = found->second.lock(); weight && weight->cols == first.cols.size()) {
+        return weight;
+      }
+    }
+  }
+  auto weight = std::make_shared<DeviceWeight>();
+  weight->format = format_of(operand_);
+  weight->cols = first.cols.size();
+  for (const WeightPart& part : parts) weight->rows += part.rows.size();
+  const int64_t element = bytes_of(operand_);
+  const int64_t row_size = (weight->cols * element + 15) / 16 * 16;
+  weight->stride = row_size / element;
+  weight->bytes = weight->rows * row_size;
+  memory_.push_back(allocate(weight->bytes));
+  weight->data = memory_.back().get();
+
+  const int64_t chunk = std::max<int64_t>(1, kBufferBytes / row_size);
+  assert(row_size <= kBufferBytes);
+  int64_t done = 0;
+  for (const WeightPart& part : parts) {
+    for (int64_t begin = 0; begin < part.rows.size(); begin += chunk) {
+      const int64_t rows = std::min(chunk, part.rows.size() - begin);
+      Buffer& buffer = next_buffer();
+      auto* host = static_cast<std::byte*>(buffer.host.get());
+      in_parallel(rows, [&](int64_t from, int64_t to) {
+        std::vector<float> scratch;
+        for (int64_t row = from; row < to; ++row) {
+          std::byte* out = host + row * row_size;
+          read_row(part, begin + row, operand_, out, scratch);
+          const int64_t used = weight->cols * element;
+          std::memset(out + used, 0, static_cast<size_t>(row_size - used));
+        }
+      });
+      copy_to_device(static_cast<std::byte*>(weight->data) + done * row_size, host, rows * row_size,
+                     stream_);
+      buffer.sent.record(stream_);
+      done += rows;
+    }
+  }
+  if (parts.size() == 1) known_[key] = weight;
+  return weight;
+}
+
+Weight WeightLoader::vector(const VectorDescription& description) {
+  std::vector<float> values;
+  for (const auto& part : description.parts) {
+    const int64_t element = row_bytes(part.type, 1);
+    for (int64_t i = part.range.begin; i < part.range.end; ++i) {
+      float value = 0;
+      dequantize_row(part.type, part.data + stored_row(i, part.order, part.head_dim) * element, 0,
+                     1, &value);
+      values.push_back(value + description.add);
+    }
+  }
+  auto weight = std::make_shared<DeviceVector>();
+  weight->rows = std::ssize(values);
+  weight->cols = 1;
+  weight->bytes = weight->rows * int64_t{sizeof(float)};
+  // Kernels read whole 16-byte pieces.
+  memory_.push_back(allocate((weight->bytes + 15) / 16 * 16));
+  copy_to_device(memory_.back().get(), values.data(), weight->bytes, stream_);
+  wait_for(stream_);
+  weight->data = static_cast<const float*>(memory_.back().get());
+  return weight;
+}
+
+}  // namespace chorus::kernels::cuda
