@@ -185,6 +185,9 @@ class CheckedOps final : public Ops {
   void gated_activation(View out, View gate_up, Gate gate) override;
   void split_qkv(const QkvArgs& args) override;
   void attention(const AttentionArgs& args) override;
+  void route_experts(const RouteArgs& args) override;
+  void experts(const ExpertsArgs& args) override;
+  void soft_cap(View x, float cap) override;
   void gather_rows(View out, View x, View index) override;
   void all_reduce(View x) override;
   void sample(const SampleArgs& args) override;
@@ -226,6 +229,7 @@ class CheckedOps final : public Ops {
   void look_at_results(const Contract& contract, const Argument& argument) const;
   void look_at_tokens(const Contract& contract, const View& tokens, const View& slots,
                       const View& last_tokens, int64_t ids) const;
+  void look_at_experts(const Contract& contract, const View& experts, int64_t count) const;
   void look_at_adjustments(const Contract& contract, const SampleArgs& args, int32_t slot) const;
   void look_at_sampled(const Contract& contract, const SampleArgs& args) const;
 
@@ -423,6 +427,16 @@ void CheckedOps::look_at_tokens(const Contract& contract, const View& tokens, co
   }
 }
 
+void CheckedOps::look_at_experts(const Contract& contract, const View& experts,
+                                 int64_t count) const {
+  const auto ids = read<int32_t>(experts);
+  for (int64_t i = 0; i < live_rows(contract, experts) * experts.cols; ++i) {
+    const auto at = static_cast<size_t>(i);
+    contract.inside(ids[at], count, "experts", "expert");
+    contract.holds(i % experts.cols == 0 || ids[at] > ids[at - 1], "experts", "do not rise");
+  }
+}
+
 void CheckedOps::look_at_adjustments(const Contract& contract, const SampleArgs& args,
                                      int32_t slot) const {
   contract.holds(args.adjustments.data != nullptr && slot >= 0, "adjustments",
@@ -561,9 +575,12 @@ void CheckedOps::split_qkv(const QkvArgs& args) {
   check_paging(contract, args.spans, args.block_table, args.kv, args.layer);
   contract.equal(args.kv->shape.kv_heads, args.kv_heads, "kv", "heads");
   contract.equal(args.kv->shape.head_dim, args.head_dim, "kv", "elements a head");
-  const auto rope = ropes_.find(args.rope);
-  contract.holds(rope != ropes_.end(), "rope", "was not made here");
-  contract.equal(2 * rope->second.half, args.head_dim, "rope", "elements a head");
+  if (args.rope != nullptr) {
+    const auto rope = ropes_.find(args.rope);
+    contract.holds(rope != ropes_.end(), "rope", "was not made here");
+    contract.inside(2 * rope->second.half, args.head_dim + 1, "rope", "elements a head");
+  }
+  contract.holds(args.q_growth_positions > 0, "q_growth_positions", "is not positive");
   add(
       contract, [&] { ops_->split_qkv(args); },
       [=, this] {
@@ -591,6 +608,9 @@ void CheckedOps::attention(const AttentionArgs& args) {
                  "entries");
   for (const int head : args.kv_head_of) contract.inside(head, args.kv_heads, "kv_head_of", "head");
   contract.holds(args.window >= 0, "window", "is negative");
+  contract.holds(args.chunk >= 0, "chunk", "is negative");
+  contract.holds(args.window == 0 || args.chunk == 0, "chunk", "comes with a window");
+  contract.holds(args.soft_cap >= 0, "soft_cap", "is negative");
   add(
       contract, [&] { ops_->attention(args); },
       [=, this] {
@@ -599,6 +619,71 @@ void CheckedOps::attention(const AttentionArgs& args) {
       },
       [=, this] {
         look_at_results(contract, {"out", args.out});
+      });
+}
+
+void CheckedOps::route_experts(const RouteArgs& args) {
+  const Contract contract("route_experts");
+  check_view(contract, {"logits", args.logits}, DType::f32);
+  check_view(contract, {"experts", args.experts}, DType::i32);
+  check_view(contract, {"weights", args.weights}, DType::f32);
+  contract.inside(args.experts.cols - 1, args.logits.cols, "experts", "the last place");
+  for (const Argument& argument :
+       {Argument{"experts", args.experts}, Argument{"weights", args.weights}}) {
+    check_shape(contract, argument, args.logits.rows, args.experts.cols);
+    check_live(contract, argument, {"logits", args.logits});
+    check_apart(contract, argument, {"logits", args.logits});
+  }
+  check_apart(contract, {"experts", args.experts}, {"weights", args.weights});
+  add(
+      contract, [&] { ops_->route_experts(args); }, {},
+      [=, this] {
+        look_at_experts(contract, args.experts, args.logits.cols);
+        look_at_results(contract, {"weights", args.weights});
+      });
+}
+
+void CheckedOps::experts(const ExpertsArgs& args) {
+  const Contract contract("experts");
+  check_view(contract, {"x", args.x}, DType::f32);
+  check_view(contract, {"out", args.out}, DType::f32);
+  check_view(contract, {"experts", args.experts}, DType::i32);
+  check_view(contract, {"weights", args.weights}, DType::f32);
+  contract.equal(args.out.rows, args.x.rows, "out", "rows");
+  check_live(contract, {"out", args.out}, {"x", args.x});
+  check_apart(contract, {"out", args.out}, {"x", args.x});
+  for (const Argument& argument :
+       {Argument{"experts", args.experts}, Argument{"weights", args.weights}}) {
+    check_shape(contract, argument, args.x.rows, args.experts.cols);
+    check_live(contract, argument, {"x", args.x});
+  }
+  const auto count = static_cast<int64_t>(args.gate_up.size());
+  contract.holds(count > 0, "gate_up", "is empty");
+  contract.equal(static_cast<int64_t>(args.down.size()), count, "down", "experts");
+  contract.inside(args.experts.cols - 1, count, "experts", "the last place");
+  for (size_t i = 0; i < args.gate_up.size(); ++i) {
+    contract.holds(args.gate_up[i] != nullptr && args.down[i] != nullptr, "an expert", "is null");
+    contract.equal(args.gate_up[i]->cols, args.x.cols, "gate_up", "columns");
+    contract.equal(args.down[i]->rows, args.out.cols, "down", "rows");
+    contract.equal(args.down[i]->cols, args.down.front()->cols, "down", "columns");
+    contract.equal(args.gate_up[i]->rows, 2 * args.down[i]->cols, "gate_up", "rows");
+  }
+  add(
+      contract, [&] { ops_->experts(args); },
+      [=, this] { look_at_experts(contract, args.experts, count); },
+      [=, this] {
+        look_at_results(contract, {"out", args.out});
+      });
+}
+
+void CheckedOps::soft_cap(View x, float cap) {
+  const Contract contract("soft_cap");
+  check_view(contract, {"x", x}, DType::f32);
+  contract.holds(cap > 0, "cap", "is not positive");
+  add(
+      contract, [&] { ops_->soft_cap(x, cap); }, {},
+      [=, this] {
+        look_at_results(contract, {"x", x});
       });
 }
 

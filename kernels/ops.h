@@ -28,6 +28,9 @@ namespace chorus::kernels {
 
 enum class Gate : uint8_t { silu, gelu_tanh };
 
+// What a router makes of its logits: the softmax over all experts, or the sigmoid of each.
+enum class RouterScore : uint8_t { softmax, sigmoid };
+
 // Keys and values of one KV group (the layers that share a block table). Opaque: the backend
 // chooses type and layout. Blocks hold `block_tokens` positions each.
 struct KvShape {
@@ -51,8 +54,9 @@ struct Span {
   int32_t position = 0;
 };
 
-// Rotary embedding over the two halves of a head: angle(position, i) = position * frequency[i].
-// `frequencies` [head_dim / 2] come ready (scaling such as Llama 3's or linear is the family's).
+// Rotary embedding over the two halves of a head, or of its first 2 * n elements where there are
+// n < head_dim / 2 frequencies: angle(position, i) = position * frequency[i]. `frequencies` come
+// ready (scaling such as Llama 3's or linear is the family's).
 struct RopeDescription {
   std::vector<float> frequencies;
   float magnitude = 1;  // cos and sin are multiplied by it (YaRN); 1 otherwise
@@ -69,10 +73,13 @@ struct QkvArgs {  // split the projection, norm, rotate, store keys and values
   int head_dim = 0;
   Weight q_norm, k_norm;  // [head_dim] or null: RMS norm per head before the rotation
   float norm_eps = 0;
-  const Rope* rope = nullptr;
+  const Rope* rope = nullptr;  // null: nothing is rotated
   float q_scale = 1;  // applied to q after the rotation (1 / sqrt(head_dim) or the family's)
-  View spans;         // i32 [rows, 4]: Span
-  View block_table;   // i32 [slots, blocks_max] of this KV group
+  // q is also multiplied by 1 + q_growth * log(1 + floor((position + 1) / q_growth_positions)).
+  float q_growth = 0;
+  float q_growth_positions = 1;
+  View spans;        // i32 [rows, 4]: Span
+  View block_table;  // i32 [slots, blocks_max] of this KV group
   KvStore* kv = nullptr;
   int layer = 0;  // within the KV group
 };
@@ -85,10 +92,33 @@ struct AttentionArgs {  // causal attention over paged keys and values
   int head_dim = 0;
   std::vector<int> kv_head_of;  // [q_heads]: local KV head of each local query head
   int64_t window = 0;           // 0: all earlier positions; else position p sees (p - window, p]
+  int64_t chunk = 0;            // 0, or position p sees [p - p % chunk, p]; not with a window
+  float soft_cap = 0;           // 0, or a score s becomes soft_cap * tanh(s / soft_cap)
   View spans;
   View block_table;
   const KvStore* kv = nullptr;
   int layer = 0;
+};
+
+struct RouteArgs {  // choose each token's experts
+  View logits;      // f32 [tokens, experts]
+  View experts;     // i32 [tokens, chosen]: of the largest logits (of equal ones the first), rising
+  View weights;     // f32 [tokens, chosen]: their scores
+  RouterScore score = RouterScore::softmax;
+  bool normalised = false;  // the scores are divided by the sum of the chosen ones
+};
+
+// A gated feed-forward layer for each chosen expert:
+// out[t] = sum over i, in order, of weights[t][i] * down(gate(gate_up(x[t]))) of experts[t][i].
+struct ExpertsArgs {
+  View out;                     // f32 [tokens, down's rows]; not `x`
+  View x;                       // [tokens, hidden], as matmul reads it
+  View experts, weights;        // as route_experts leaves them
+  std::vector<Weight> gate_up;  // per expert [2 * ffn, hidden]
+  std::vector<Weight> down;     // per expert [hidden, ffn]
+  Gate gate = Gate::silu;
+  bool weigh_input = false;  // x is multiplied by the weight, not what the expert makes of it
+  bool add = false;          // to what stands in `out` (a shared expert's); else it is overwritten
 };
 
 struct SampleArgs {        // choose one token per wanted row
@@ -155,6 +185,10 @@ class Ops {
   virtual void gated_activation(View out, View gate_up, Gate gate) = 0;
   virtual void split_qkv(const QkvArgs& args) = 0;
   virtual void attention(const AttentionArgs& args) = 0;
+  virtual void route_experts(const RouteArgs& args) = 0;
+  virtual void experts(const ExpertsArgs& args) = 0;
+  // x[r][i] = cap * tanh(x[r][i] / cap), in place.
+  virtual void soft_cap(View x, float cap) = 0;
   // out[i] = x[index[i]]; out has index's live rows.
   virtual void gather_rows(View out, View x, View index) = 0;
   // Sum over ranks, the same bits on each.

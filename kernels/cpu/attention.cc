@@ -57,17 +57,21 @@ Buffers buffers_at(const AttentionArgs& args, std::byte* memory) {
   return buffers;
 }
 
+int64_t first_seen(const AttentionArgs& args, int64_t position) {
+  if (args.chunk > 0) return position - position % args.chunk;
+  return args.window > 0 ? std::max<int64_t>(0, position - args.window + 1) : 0;
+}
+
 int make_queries(const AttentionCall& call, const Tile& tile, Query* queries) {
   const std::vector<int>& heads = call.queries_of[static_cast<size_t>(tile.kv_head)];
   const auto group = static_cast<int64_t>(heads.size());
   int count = 0;
   for (int64_t i = tile.first; i < tile.last; ++i) {
     const int64_t position = tile.span.position + i / group;
-    const int64_t window = call.args.window;
     Query& query = queries[count++];
     query.row = tile.span.row + i / group;
     query.head = heads[static_cast<size_t>(i % group)];
-    query.first = window > 0 ? std::max<int64_t>(0, position - window + 1) : 0;
+    query.first = first_seen(call.args, position);
     query.last = position + 1;
   }
   return count;
@@ -159,9 +163,11 @@ void run_tile(const AttentionCall& call, const CpuKernels& kernels, std::byte* m
 
   float totals[kQueriesMax];
   for (int i = 0; i < count; ++i) {
-    totals[i] =
-        kernels.softmax(buffers.scores + i * buffers.stride, queries[i].first - base * kLaneRows,
-                        queries[i].last - base * kLaneRows);
+    float* row = buffers.scores + i * buffers.stride;
+    const int64_t first = queries[i].first - base * kLaneRows;
+    const int64_t last = queries[i].last - base * kLaneRows;
+    if (args.soft_cap > 0) kernels.soft_cap(row + first, args.soft_cap, last - first);
+    totals[i] = kernels.softmax(row, first, last);
   }
   const int64_t dim = padded_head_dim(args.head_dim);
   std::fill_n(buffers.sums, count * dim, 0.0f);

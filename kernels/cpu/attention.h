@@ -14,6 +14,7 @@ namespace chorus::kernels {
 class RopeTables final : public Rope {
  public:
   RopeTables(const RopeDescription& description, int64_t positions_max);
+  int64_t half() const { return half_; }
   const float* cosines(int64_t position) const { return cosines_.data() + position * half_; }
   const float* sines(int64_t position) const { return sines_.data() + position * half_; }
 

@@ -25,7 +25,10 @@ class Scratch {
   void want_own(int64_t bytes) {
     for (Memory& memory : own_) grow(memory, bytes);
   }
+  // For an operation that hands something from phase to phase while matmul's pieces use the rest.
+  void want_stage(int64_t bytes) { grow(stage_, bytes); }
   std::byte* shared() const { return shared_.data(); }
+  std::byte* stage() const { return stage_.data(); }
   std::byte* own(int worker) const { return own_[static_cast<size_t>(worker)].data(); }
   // The phase that a worker's own memory was last filled in, to be kept by whoever reuses it.
   uint64_t& stamp(int worker) { return stamps_[static_cast<size_t>(worker)].phase; }
@@ -34,7 +37,7 @@ class Scratch {
   static void grow(Memory& memory, int64_t bytes) {
     if (memory.bytes() < bytes) memory = Memory(bytes);
   }
-  Memory shared_;
+  Memory shared_, stage_;
   struct alignas(64) Stamp {
     uint64_t phase = 0;
   };

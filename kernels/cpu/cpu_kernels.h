@@ -121,6 +121,7 @@ struct CpuKernels {
   void (*scale)(float* out, const float* x, float factor, int64_t n);
   void (*silu_gate)(float* out, const float* gate, const float* up, int64_t n);
   void (*gelu_gate)(float* out, const float* gate, const float* up, int64_t n);
+  void (*soft_cap)(float* x, float cap, int64_t n);  // cap * tanh(x / cap)
   // x[i], x[half + i] rotated by the angle whose cosine and sine stand at [i]; times `factor`.
   void (*rotate)(float* x, const float* cosines, const float* sines, int64_t half, float factor);
   void (*to_f16)(uint16_t* out, const float* x, int64_t n);

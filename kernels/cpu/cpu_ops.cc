@@ -8,6 +8,7 @@
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/backend.h"
+#include "kernels/cpu/experts.h"
 #include "kernels/cpu/kv_blocks.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/memory.h"
@@ -140,6 +141,9 @@ class CpuOps final : public Ops {
   }
   void split_qkv(const QkvArgs& args) override { add({split_qkv_phase(args, backend_)}); }
   void attention(const AttentionArgs& args) override { add({attention_phase(args, backend_)}); }
+  void route_experts(const RouteArgs& args) override { add({route_phase(args, backend_)}); }
+  void experts(const ExpertsArgs& args) override { add(experts_phases(args, backend_)); }
+  void soft_cap(View x, float cap) override { add({soft_cap_phase(x, cap, backend_)}); }
   void gather_rows(View out, View x, View index) override {
     add({gather_phase(out, x, index, backend_)});
   }

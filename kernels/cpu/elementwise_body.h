@@ -92,6 +92,14 @@ void gelu_gate(float* out, const float* gate, const float* up, int64_t n) {
   });
 }
 
+// tanh(u) = 1 - 2 / (1 + exp(2 u)).
+void soft_cap(float* x, float cap, int64_t n) {
+  fill_vectors(x, n, [=](int64_t i, int64_t lanes) {
+    const F grown = exponential(mul(load_lanes(x + i, lanes), set1(2.0f / cap)));
+    return mul(sub(set1(1), div(set1(2), add(set1(1), grown))), set1(cap));
+  });
+}
+
 void rotate(float* x, const float* cosines, const float* sines, int64_t half, float factor) {
   for (int64_t i = 0; i < half; i += 16) {
     const int64_t lanes = half - i < 16 ? half - i : 16;

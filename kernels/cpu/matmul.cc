@@ -56,7 +56,7 @@ QuantisedTile tile_at(std::byte* base, const TileLayout& layout) {
 }
 
 // One tile's rows into `base`; the quantised blocks [block_begin, block_end) of it.
-void make_tile(const MatmulCall& call, const CpuKernels& kernels, std::byte* base, int64_t tile,
+void fill_tile(const MatmulCall& call, const CpuKernels& kernels, std::byte* base, int64_t tile,
                Range blocks) {
   const MatrixWeight& weight = *call.weight;
   const int64_t rows = live_rows(call.x);
@@ -85,7 +85,7 @@ void make_tile(const MatmulCall& call, const CpuKernels& kernels, std::byte* bas
 Phase tile_phase(const MatmulCall& call, const Backend& backend) {
   const int64_t blocks = call.weight->blocks;
   const int64_t pieces = std::max<int64_t>(1, (blocks + kQuantiseBlocks - 1) / kQuantiseBlocks);
-  const int64_t tile_bytes = layout_of(*call.weight, kTileRows).bytes;
+  const int64_t bytes = tile_bytes(*call.weight);
   const auto cut = [x = call.x, pieces] {
     const int64_t rows = live_rows(x);
     return Cut{rows <= 1 ? 0 : (rows + kTileRows - 1) / kTileRows * pieces, 1};
@@ -93,7 +93,7 @@ Phase tile_phase(const MatmulCall& call, const Backend& backend) {
   return cut_phase(cut, [=, &backend](int64_t i, int) {
     const int64_t tile = i / pieces;
     const int64_t begin = i % pieces * kQuantiseBlocks;
-    make_tile(call, backend.kernels, backend.scratch.shared() + tile * tile_bytes, tile,
+    fill_tile(call, backend.kernels, backend.scratch.shared() + tile * bytes, tile,
               {begin, std::min(begin + kQuantiseBlocks, blocks)});
   });
 }
@@ -104,7 +104,7 @@ const std::byte* find_tiles(const MatmulCall& call, const Backend& backend, int 
   std::byte* own = backend.scratch.own(worker);
   const uint64_t phase = backend.workers.phase_number();
   if (backend.scratch.stamp(worker) != phase) {
-    make_tile(call, backend.kernels, own, 0, {0, call.weight->blocks});
+    fill_tile(call, backend.kernels, own, 0, {0, call.weight->blocks});
     backend.scratch.stamp(worker) = phase;
   }
   return own;
@@ -135,25 +135,6 @@ int64_t panel_bytes(const PackedSegment& segment) {
 
 bool uses_panels(const CpuKernels& kernels, const PackedSegment& segment, int64_t rows) {
   return rows > kTileRows && kernels.unpack[static_cast<int>(segment.kind)] != nullptr;
-}
-
-int64_t group_count(const MatmulCall& call) {
-  int64_t groups = 0;
-  for (const PackedSegment& segment : call.weight->segments) groups += segment.groups;
-  return groups;
-}
-
-// How many groups a worker takes at a time.
-int64_t chunk_groups(const MatmulCall& call, const Backend& backend, int64_t rows) {
-  const int64_t groups = group_count(call);
-  int64_t most = rows > kTileRows ? 8 : 64;
-  for (const PackedSegment& segment : call.weight->segments) {
-    if (uses_panels(backend.kernels, segment, rows)) {
-      most = std::min(most, kPanelBytesMax / panel_bytes(segment));
-    }
-  }
-  return std::clamp(groups / (backend.workers.count() * kChunksPerWorker), int64_t{1},
-                    std::max<int64_t>(most, 1));
 }
 
 // The groups [first, first + count) of one segment against all tiles.
@@ -215,33 +196,65 @@ void run_piece(const MatmulCall& call, const Backend& backend, int worker, const
 
 void plan_scratch(const MatmulCall& call, Scratch& scratch) {
   const int64_t tiles = (call.x.rows + kTileRows - 1) / kTileRows;
-  scratch.want_shared(tiles * layout_of(*call.weight, kTileRows).bytes);
-  int64_t own = layout_of(*call.weight, 1).bytes;
-  for (const PackedSegment& segment : call.weight->segments) {
-    if (segment.quantised) own = std::max({own, kPanelBytesMax, panel_bytes(segment)});
-  }
-  scratch.want_own(own);
+  scratch.want_shared(tiles * tile_bytes(*call.weight));
+  scratch.want_own(std::max(own_bytes(*call.weight), layout_of(*call.weight, 1).bytes));
 }
 
-// The groups `range` of all segments counted through.
-void run_groups(const MatmulCall& call, const Backend& backend, int worker, Range range) {
-  const std::byte* tiles = find_tiles(call, backend, worker);
+}  // namespace
+
+int64_t tile_bytes(const MatrixWeight& weight) {
+  return layout_of(weight, kTileRows).bytes;
+}
+
+void make_tile(const MatmulCall& call, const Backend& backend, std::byte* tiles, int64_t tile) {
+  const int width = live_rows(call.x) == 1 ? 1 : kTileRows;
+  fill_tile(call, backend.kernels, tiles + tile * layout_of(*call.weight, width).bytes, tile,
+            {0, call.weight->blocks});
+}
+
+int64_t group_count(const MatrixWeight& weight) {
+  int64_t groups = 0;
+  for (const PackedSegment& segment : weight.segments) groups += segment.groups;
+  return groups;
+}
+
+int64_t chunk_groups(const MatrixWeight& weight, const Backend& backend, int64_t rows) {
+  int64_t most = rows > kTileRows ? 8 : 64;
+  for (const PackedSegment& segment : weight.segments) {
+    if (uses_panels(backend.kernels, segment, rows)) {
+      most = std::min(most, kPanelBytesMax / panel_bytes(segment));
+    }
+  }
+  return std::clamp(group_count(weight) / (backend.workers.count() * kChunksPerWorker), int64_t{1},
+                    std::max<int64_t>(most, 1));
+}
+
+int64_t own_bytes(const MatrixWeight& weight) {
+  int64_t bytes = 0;
+  for (const PackedSegment& segment : weight.segments) {
+    if (segment.quantised) bytes = std::max({bytes, kPanelBytesMax, panel_bytes(segment)});
+  }
+  return bytes;
+}
+
+// The groups are counted through all segments.
+void run_groups(const MatmulCall& call, const Backend& backend, int worker, Range groups,
+                const std::byte* tiles) {
   int64_t begin = 0;
   for (const PackedSegment& segment : call.weight->segments) {
-    const int64_t from = std::max(range.begin, begin) - begin;
-    const int64_t to = std::min(range.end - begin, segment.groups);
+    const int64_t from = std::max(groups.begin, begin) - begin;
+    const int64_t to = std::min(groups.end - begin, segment.groups);
     if (from < to) run_piece(call, backend, worker, {segment, from, to - from}, tiles);
     begin += segment.groups;
   }
 }
 
-}  // namespace
-
 Phases matmul_phases(const MatmulCall& call, const Backend& backend) {
   plan_scratch(call, backend.scratch);
   const auto cut = [call, &backend] {
     const int64_t rows = live_rows(call.x);
-    return Cut{rows == 0 ? 0 : group_count(call), chunk_groups(call, backend, rows)};
+    return Cut{rows == 0 ? 0 : group_count(*call.weight),
+               chunk_groups(*call.weight, backend, rows)};
   };
   Phase product;
   product.chunks = [cut] {
@@ -251,7 +264,8 @@ Phases matmul_phases(const MatmulCall& call, const Backend& backend) {
   product.run = [cut, call, &backend](int64_t chunk, int worker) {
     const Cut now = cut();
     const int64_t first = chunk * now.size;
-    run_groups(call, backend, worker, {first, std::min(first + now.size, now.count)});
+    run_groups(call, backend, worker, {first, std::min(first + now.size, now.count)},
+               find_tiles(call, backend, worker));
   };
   return {tile_phase(call, backend), product};
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/quant.h"
+#include "kernels/route.h"
 
 namespace chorus::kernels {
 namespace {
@@ -64,6 +65,24 @@ Phase gate_phase(const View& out, const View& gate_up, Gate gate, const Backend&
     loop(row_of<float>(out, i / pieces) + begin, x, x + out.cols,
          std::min(kGateCols, out.cols - begin));
   });
+}
+
+Phase soft_cap_phase(const View& x, float cap, const Backend& backend) {
+  const int64_t pieces = (x.cols + kGateCols - 1) / kGateCols;
+  const auto cut = [&backend, x, pieces] {
+    const Cut rows = cut_rows(x, backend);
+    return Cut{rows.count * pieces, rows.size};
+  };
+  return cut_phase(cut, [=, &backend](int64_t i, int) {
+    const int64_t begin = i % pieces * kGateCols;
+    backend.kernels.soft_cap(row_of<float>(x, i / pieces) + begin, cap,
+                             std::min(kGateCols, x.cols - begin));
+  });
+}
+
+Phase route_phase(const RouteArgs& args, const Backend& backend) {
+  return cut_phase([&backend, logits = args.logits] { return cut_rows(logits, backend); },
+                   [args](int64_t row, int) { route_row(args, row); });
 }
 
 Phase gather_phase(const View& out, const View& x, const View& index, const Backend& backend) {

@@ -1,4 +1,4 @@
-// The operations that go row by row: embedding, norms, gates, gathering.
+// The operations that go row by row: embedding, norms, gates, caps, choice of experts, gathering.
 #pragma once
 
 #include <memory>
@@ -25,6 +25,8 @@ struct NormCall {
 Phase norm_phase(const NormCall& call, const Backend& backend);
 
 Phase gate_phase(const View& out, const View& gate_up, Gate gate, const Backend& backend);
+Phase soft_cap_phase(const View& x, float cap, const Backend& backend);
+Phase route_phase(const RouteArgs& args, const Backend& backend);
 Phase gather_phase(const View& out, const View& x, const View& index, const Backend& backend);
 
 }  // namespace chorus::kernels

@@ -17,24 +17,34 @@ struct RowPlace {
   int64_t block = 0;
 };
 
+float q_growth(const QkvArgs& args, int64_t position) {
+  const float steps = std::floor(static_cast<float>(position + 1) / args.q_growth_positions);
+  return 1 + args.q_growth * std::log1p(steps);
+}
+
+// Rotates the first elements of a head, as many as the tables are for; scales them all.
+void rotate_head(float* x, int64_t head_dim, const RopeTables* rope, int64_t position,
+                 const CpuKernels& kernels, float factor) {
+  const int64_t rotated = rope == nullptr ? 0 : 2 * rope->half();
+  if (rope != nullptr) {
+    kernels.rotate(x, rope->cosines(position), rope->sines(position), rope->half(), factor);
+  }
+  if (rotated < head_dim) kernels.scale(x + rotated, x + rotated, factor, head_dim - rotated);
+}
+
 void split_row(const QkvArgs& args, const CpuKernels& kernels, const RowPlace& place) {
   const auto& kv = static_cast<const KvBlocks&>(*args.kv);
   const auto* rope = static_cast<const RopeTables*>(args.rope);
   const int head_dim = args.head_dim;
   const int rotated_heads = args.q_heads + args.kv_heads;
   const int lane = static_cast<int>(place.position % kLaneRows);
+  const float q_scale = args.q_scale * q_growth(args, place.position);
   float* x = row_of<float>(args.qkv, place.row);
   for (int head = 0; head < rotated_heads; ++head, x += head_dim) {
     const bool query = head < args.q_heads;
     const float* norm = values_of(query ? args.q_norm : args.k_norm);
     if (norm != nullptr) kernels.rms_norm(x, x, norm, head_dim, args.norm_eps);
-    const float factor = query ? args.q_scale : 1.0f;
-    if (rope != nullptr) {
-      kernels.rotate(x, rope->cosines(place.position), rope->sines(place.position), head_dim / 2,
-                     factor);
-    } else {
-      kernels.scale(x, x, factor, head_dim);
-    }
+    rotate_head(x, head_dim, rope, place.position, kernels, query ? q_scale : 1.0f);
     if (query) continue;
     kernels.to_f16_strided(kv.keys(place.block, args.layer, head - args.q_heads) + lane, kLaneRows,
                            x, head_dim);

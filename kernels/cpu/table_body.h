@@ -15,6 +15,7 @@
   .unpack = {nullptr, unpack<WeightsQ4_1>, unpack<WeightsQ5_0>, unpack<WeightsQ4_K>,
              unpack<WeightsQ6_K>},
   .rms_norm = rms_norm, .add = add_to, .scale = scale_by, .silu_gate = silu_gate,
-  .gelu_gate = gelu_gate, .rotate = rotate, .to_f16 = to_f16, .to_f16_strided = to_f16_strided,
-  .scores = scores, .softmax = softmax, .weigh_values = weigh_values,
+  .gelu_gate = gelu_gate, .soft_cap = soft_cap, .rotate = rotate, .to_f16 = to_f16,
+  .to_f16_strided = to_f16_strided, .scores = scores, .softmax = softmax,
+  .weigh_values = weigh_values,
 }

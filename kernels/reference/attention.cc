@@ -26,6 +26,16 @@ void for_each_token(const View& spans, const View& block_table, const Visit& vis
   }
 }
 
+float q_growth(const QkvArgs& args, int64_t position) {
+  const float steps = std::floor(static_cast<float>(position + 1) / args.q_growth_positions);
+  return 1 + args.q_growth * std::log1p(steps);
+}
+
+int64_t first_seen(const AttentionArgs& args, int64_t position) {
+  if (args.chunk > 0) return position - position % args.chunk;
+  return args.window > 0 ? std::max<int64_t>(0, position - args.window + 1) : 0;
+}
+
 void split_row(const QkvArgs& args, const Place& place) {
   const VectorWeight* q_norm = vector(args.q_norm);
   const VectorWeight* k_norm = vector(args.k_norm);
@@ -35,11 +45,12 @@ void split_row(const QkvArgs& args, const Place& place) {
   const int32_t block = place.blocks[place.position / kBlockTokens];
   const int64_t offset = place.position % kBlockTokens;
 
+  const float q_scale = args.q_scale * q_growth(args, place.position);
   float* x = row_of<float>(args.qkv, place.row);
   for (int head = 0; head < args.q_heads; ++head, x += dim) {
     if (q_norm != nullptr) normalize(x, x, *q_norm, dim, args.norm_eps);
     if (rope != nullptr) rope->rotate(x, place.position);
-    for (int64_t i = 0; i < dim; ++i) x[i] *= args.q_scale;
+    for (int64_t i = 0; i < dim; ++i) x[i] *= q_scale;
   }
   for (int head = 0; head < args.kv_heads; ++head, x += dim) {
     if (k_norm != nullptr) normalize(x, x, *k_norm, dim, args.norm_eps);
@@ -55,8 +66,7 @@ void attend(const AttentionArgs& args, const Place& place, int head, std::vector
   const auto* kv = static_cast<const KvBlocks*>(args.kv);
   const int kv_head = args.kv_head_of[static_cast<size_t>(head)];
   const int64_t dim = args.head_dim;
-  const int64_t first =
-      args.window > 0 ? std::max<int64_t>(0, place.position - args.window + 1) : 0;
+  const int64_t first = first_seen(args, place.position);
   const float* q = row_of<float>(args.qkv, place.row) + head * dim;
   float* out = row_of<float>(args.out, place.row) + head * dim;
 
@@ -64,7 +74,8 @@ void attend(const AttentionArgs& args, const Place& place, int head, std::vector
   float max = -std::numeric_limits<float>::infinity();
   for (int64_t p = first; p <= place.position; ++p) {
     const int32_t block = place.blocks[p / kBlockTokens];
-    scores.push_back(dot(q, kv->key(block, args.layer, kv_head, p % kBlockTokens), dim));
+    const float score = dot(q, kv->key(block, args.layer, kv_head, p % kBlockTokens), dim);
+    scores.push_back(args.soft_cap > 0 ? capped(score, args.soft_cap) : score);
     max = std::max(max, scores.back());
   }
   float sum = 0;

@@ -16,7 +16,7 @@ inline constexpr int kBlockTokens = 16;
 class RopeTables final : public Rope {
  public:
   RopeTables(const RopeDescription& description, int64_t positions_max);
-  // Rotates the pairs (x[i], x[half + i]) of one head.
+  // Rotates the pairs (x[i], x[half + i]) of one head; what lies beyond stays.
   void rotate(float* x, int64_t position) const;
 
  private:

@@ -10,19 +10,6 @@ namespace {
 constexpr int kPartialSums = 16;
 constexpr int64_t kTileRows = 8;  // weight rows that are held as floats while all inputs pass by
 
-float activate(float x, Gate gate) {
-  switch (gate) {
-    case Gate::silu:
-      return x / (1 + std::exp(-x));
-    case Gate::gelu_tanh: {
-      constexpr float kSqrtTwoOverPi = 0.7978845608F;
-      return 0.5F * x * (1 + std::tanh(kSqrtTwoOverPi * (x + 0.044715F * x * x * x)));
-    }
-  }
-  assert(false);
-  return 0;
-}
-
 }  // namespace
 
 float dot(const float* a, const float* b, int64_t count) {
@@ -43,6 +30,19 @@ void normalize(float* out, const float* x, const VectorWeight& weight, int64_t c
   const float mean_square = dot(x, x, count) / static_cast<float>(count);
   const float factor = 1 / std::sqrt(mean_square + eps);
   for (int64_t i = 0; i < count; ++i) out[i] = x[i] * factor * weight.values[i];
+}
+
+float activate(float x, Gate gate) {
+  switch (gate) {
+    case Gate::silu:
+      return x / (1 + std::exp(-x));
+    case Gate::gelu_tanh: {
+      constexpr float kSqrtTwoOverPi = 0.7978845608F;
+      return 0.5F * x * (1 + std::tanh(kSqrtTwoOverPi * (x + 0.044715F * x * x * x)));
+    }
+  }
+  assert(false);
+  return 0;
 }
 
 void embed(const EmbedCall& call, Share share) {
@@ -99,6 +99,14 @@ void gated_activation(const View& out, const View& gate_up, Gate gate, Share sha
     const float* x = row_of<float>(gate_up, row);
     float* y = row_of<float>(out, row);
     for (int64_t i = 0; i < out.cols; ++i) y[i] = activate(x[i], gate) * x[out.cols + i];
+  }
+}
+
+void soft_cap(const View& x, float cap, Share share) {
+  const Range rows = share.of(live_rows(x));
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    float* values = row_of<float>(x, row);
+    for (int64_t i = 0; i < x.cols; ++i) values[i] = capped(values[i], cap);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <cstdint>
 
 #include "kernels/ops.h"
@@ -37,6 +38,13 @@ float dot(const float* a, const float* b, int64_t count);
 // out[i] = x[i] / rms(x) * weight[i]; `out` may be `x`.
 void normalize(float* out, const float* x, const VectorWeight& weight, int64_t count, float eps);
 
+inline float capped(float x, float cap) {
+  return cap * std::tanh(x / cap);
+}
+
+// gate(x) of a gated feed-forward layer.
+float activate(float x, Gate gate);
+
 struct EmbedCall {
   View out;
   Weight table;
@@ -61,6 +69,7 @@ struct MatmulCall {
 void matmul(const MatmulCall& call, Share share);
 
 void gated_activation(const View& out, const View& gate_up, Gate gate, Share share);
+void soft_cap(const View& x, float cap, Share share);
 void gather_rows(const View& out, const View& x, const View& index, Share share);
 
 }  // namespace chorus::kernels::reference

@@ -13,9 +13,11 @@
 #include "kernels/host_sampler.h"
 #include "kernels/ops.h"
 #include "kernels/reference/attention.h"
+#include "kernels/reference/experts.h"
 #include "kernels/reference/operations.h"
 #include "kernels/reference/team.h"
 #include "kernels/reference/weights.h"
+#include "kernels/route.h"
 
 namespace chorus::kernels {
 namespace {
@@ -137,6 +139,23 @@ class ReferenceOps final : public Ops {
   void attention(const AttentionArgs& args) override {
     add([args](Share share) { reference::attention(args, share); });
   }
+  void route_experts(const RouteArgs& args) override {
+    add([args](Share share) {
+      const Range rows = share.of(reference::live_rows(args.logits));
+      for (int64_t row = rows.begin; row < rows.end; ++row) route_row(args, row);
+    });
+  }
+  void experts(const ExpertsArgs& args) override {
+    experts_.reserve(args);
+    const auto shared = std::make_shared<const ExpertsArgs>(args);
+    add([=, this](Share share) { reference::experts_gate_up(*shared, experts_, share); });
+    add([=, this](Share share) { reference::experts_activation(*shared, experts_, share); });
+    add([=, this](Share share) { reference::experts_down(*shared, experts_, share); });
+    add([=, this](Share share) { reference::experts_sum(*shared, experts_, share); });
+  }
+  void soft_cap(View x, float cap) override {
+    add([=](Share share) { reference::soft_cap(x, cap, share); });
+  }
   void gather_rows(View out, View x, View index) override {
     add([=](Share share) { reference::gather_rows(out, x, index, share); });
   }
@@ -165,6 +184,7 @@ class ReferenceOps final : public Ops {
   reference::Team team_;
   Collective* collective_;
   std::vector<std::unique_ptr<void, Free>> memory_;
+  reference::ExpertsScratch experts_;
   std::unique_ptr<ReferenceProgram> recording_;
 };
 

@@ -17,19 +17,31 @@ struct Shape {
   int q_heads, kv_heads, head_dim;
   int64_t window;
   bool norms;
+  int rotated;  // elements of a head
+  int64_t chunk = 0;
+  float soft_cap = 0;
+  float growth = 0;
   int64_t cols() const { return int64_t{q_heads + 2 * kv_heads} * head_dim; }
   int64_t out_cols() const { return int64_t{q_heads} * head_dim; }
   int kv_head(int head) const { return head * kv_heads / q_heads; }
+  int64_t first_seen(int64_t position) const {
+    if (chunk > 0) return position / chunk * chunk;
+    return window > 0 ? std::max<int64_t>(0, position - window + 1) : 0;
+  }
 };
-constexpr Shape kShapes[] = {
-    {4, 2, 64, 0, false}, {9, 3, 32, 0, true}, {3, 1, 96, 20, true}, {2, 2, 256, 7, false}};
+constexpr Shape kShapes[] = {{4, 2, 64, 0, false, 64},          {9, 3, 32, 0, true, 32},
+                             {3, 1, 96, 20, true, 96},          {2, 2, 256, 7, false, 256},
+                             {4, 2, 64, 0, false, 48, 13},      {4, 1, 32, 33, true, 32, 0, 0.7F},
+                             {2, 1, 64, 0, true, 0, 0, 0, 0.3F}};
 constexpr float kScale = 0.2F, kEps = 1e-6F;
 constexpr int64_t kTokensMax = 80, kBlocks = 16;
 
-std::vector<float> frequencies(int head_dim) {
+constexpr float kGrowthPositions = 8;
+
+std::vector<float> frequencies(int rotated) {
   std::vector<float> values;
-  for (int i = 0; i < head_dim / 2; ++i) {
-    values.push_back(static_cast<float>(std::pow(10000.0, -2.0 * i / head_dim)));
+  for (int i = 0; i < rotated / 2; ++i) {
+    values.push_back(static_cast<float>(std::pow(10000.0, -2.0 * i / rotated)));
   }
   return values;
 }
@@ -41,7 +53,9 @@ class Layer {
       : bench_(backend.make(threads)),
         shape_(shape),
         norm_(random_floats(shape.head_dim, 21)),
-        rope_(bench_.ops().make_rope({.frequencies = frequencies(shape.head_dim)}, 256)),
+        rope_(shape.rotated == 0
+                  ? nullptr
+                  : bench_.ops().make_rope({.frequencies = frequencies(shape.rotated)}, 256)),
         kv_(bench_.ops().make_kv({2, shape.kv_heads, shape.head_dim, kBlocks})) {
     // Two sequences whose blocks lie scattered among each other.
     table_ = bench_.integers({9, 2, 14, 5, 0, 7, 1, 12}, 2, 4);
@@ -73,6 +87,8 @@ class Layer {
                      .norm_eps = kEps,
                      .rope = rope_.get(),
                      .q_scale = kScale,
+                     .q_growth = shape_.growth,
+                     .q_growth_positions = kGrowthPositions,
                      .spans = spans_,
                      .block_table = table_,
                      .kv = kv_.get(),
@@ -84,6 +100,8 @@ class Layer {
                      .head_dim = shape_.head_dim,
                      .kv_head_of = kv_head_of_,
                      .window = shape_.window,
+                     .chunk = shape_.chunk,
+                     .soft_cap = shape_.soft_cap,
                      .spans = spans_,
                      .block_table = table_,
                      .kv = kv_.get(),
@@ -111,15 +129,16 @@ class Layer {
 
 // A head of the projection after norm and rotation, in f64.
 std::vector<double> prepared(const Shape& shape, const float* x, int64_t position, bool normed) {
-  const int64_t dim = shape.head_dim, half = dim / 2;
-  const auto norm = random_floats(dim, 21), rates = frequencies(shape.head_dim);
-  std::vector<double> values(x, x + dim), out(values.size());
+  const int64_t dim = shape.head_dim, half = shape.rotated / 2;
+  const auto norm = random_floats(dim, 21), rates = frequencies(shape.rotated);
+  std::vector<double> values(x, x + dim);
   if (normed) {
     double squares = 0;
     for (const double value : values) squares += value * value;
     const double rms = std::sqrt(squares / static_cast<double>(dim) + kEps);
     for (size_t i = 0; i < values.size(); ++i) values[i] *= norm[i] / rms;
   }
+  std::vector<double> out = values;
   for (size_t i = 0; i < static_cast<size_t>(half); ++i) {
     const double angle = static_cast<double>(position) * rates[i];
     const double a = values[i], b = values[i + static_cast<size_t>(half)];
@@ -146,11 +165,13 @@ std::vector<double> expected(const Shape& shape, const std::vector<float>& qkv, 
       const int kv_head = shape.kv_head(head);
       double total = 0;
       double* to = out.data() + t * shape.out_cols() + head * dim;
-      const int64_t first = shape.window > 0 ? std::max<int64_t>(0, t - shape.window + 1) : 0;
-      for (int64_t p = first; p <= t; ++p) {
+      const double steps = std::floor(static_cast<double>(t + 1) / kGrowthPositions);
+      const double scale = kScale * (1 + shape.growth * std::log(1 + steps));
+      for (int64_t p = shape.first_seen(t); p <= t; ++p) {
         const auto& key = keys[static_cast<size_t>(p * shape.kv_heads + kv_head)];
         double score = 0;
-        for (size_t i = 0; i < q.size(); ++i) score += q[i] * key[i] * kScale;
+        for (size_t i = 0; i < q.size(); ++i) score += q[i] * key[i] * scale;
+        if (shape.soft_cap > 0) score = shape.soft_cap * std::tanh(score / shape.soft_cap);
         const double weight = std::exp(score);
         const float* value =
             qkv.data() + p * shape.cols() + (shape.q_heads + shape.kv_heads + kv_head) * dim;
@@ -174,7 +195,8 @@ void append(std::vector<float>& to, const std::vector<float>& from) {
 
 }  // namespace
 
-TEST_CASE("every backend attends as softmax in f64 does, with and without a window") {
+TEST_CASE(
+    "every backend attends as softmax in f64 does, with windows, chunks, caps, part rotations") {
   for (const Shape& shape : kShapes) {
     const auto qkv = random_floats(50 * shape.cols(), 31);
     const auto right = expected(shape, qkv, 50);

@@ -143,3 +143,30 @@ TEST_CASE("spans are held against rows, slots, block tables and blocks") {
   CHECK_THROWS_WITH(attempt({0, 1, 0, 32}),
                     "split_qkv: a span names block table entry 2, there are 2");
 }
+
+TEST_CASE("experts that do not rise, do not exist or have other shapes are refused") {
+  Bench bench = checked();
+  auto& ops = bench.ops();
+  const View x = bench.floats({1, 1, 1, 1}, 2, 2), out = bench.floats(2, 2);
+  const View weights = bench.floats({1, 1, 1, 1}, 2, 2);
+  const auto matrix = [&](int64_t rows) {
+    return ops.prepare({{{.data = reinterpret_cast<const std::byte*>(kOnes.data()),
+                          .source_cols = 2,
+                          .rows = {0, rows},
+                          .cols = {0, 2}}}});
+  };
+  const Weight gate_up = matrix(4), down = matrix(2);
+  const auto run_with = [&](const std::vector<int32_t>& ids, const std::vector<Weight>& first) {
+    const View experts = bench.integers(ids, 2, 2);
+    bench.run([&] { ops.experts({out, x, experts, weights, first, {down, down}}); });
+  };
+  CHECK_NOTHROW(run_with({0, 1, 0, 1}, {gate_up, gate_up}));
+  CHECK_THROWS_WITH(run_with({0, 1, 1, 0}, {gate_up, gate_up}), "experts: experts do not rise");
+  CHECK_THROWS_WITH(run_with({0, 2, 0, 1}, {gate_up, gate_up}),
+                    "experts: experts names expert 2, there are 2");
+  ops.record();
+  CHECK_THROWS_WITH(
+      ops.experts({out, x, bench.integers({}, 2, 2), weights, {gate_up, down}, {down, down}}),
+      "experts: gate_up has 2 rows, expected 4");
+  CHECK_THROWS_WITH(ops.soft_cap(x, 0), "soft_cap: cap is not positive");
+}
