@@ -155,6 +155,14 @@ class CudaOps final : public Ops {
     });
   }
   void attention(const AttentionArgs& args) override;
+  void route_experts(const RouteArgs&) override { refuse_experts(); }
+  void experts(const ExpertsArgs&) override { refuse_experts(); }
+  void soft_cap(View x, float cap) override {
+    watch(x);
+    add([=, this] {
+      if (cut(x).rows > 0) cuda::soft_cap(cut(x), cap, stream());
+    });
+  }
   void gather_rows(View out, View x, View index) override {
     watch(index);
     add([=, this] {
@@ -165,6 +173,9 @@ class CudaOps final : public Ops {
   void sample(const SampleArgs& args) override;
 
  private:
+  [[noreturn]] static void refuse_experts() {
+    throw std::invalid_argument("mixtures of experts are not built for CUDA yet");
+  }
   cudaStream_t stream() const { return stream_.get(); }
   DType kv_type() const { return options_.operand == DType::f32 ? DType::f32 : options_.kv; }
   void add(std::function<void()> launch) { add({.launch = std::move(launch)}); }

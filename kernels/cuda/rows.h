@@ -15,6 +15,8 @@ void rms_norm(View out, View x, const float* weight, float eps, cudaStream_t str
 void add_rms_norm(View out, View residual, View x, const float* weight, float eps,
                   cudaStream_t stream);
 void gated_activation(View out, View gate_up, Gate gate, cudaStream_t stream);
+// x[r][i] = cap * tanh(x[r][i] / cap)
+void soft_cap(View x, float cap, cudaStream_t stream);
 void gather_rows(View out, View x, View index, cudaStream_t stream);
 // out = x in out's type, the live rows of x.
 void convert(View out, View x, cudaStream_t stream);
