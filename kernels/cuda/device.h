@@ -11,8 +11,12 @@
 #endif
 
 #include <cstdint>
-#include <stdexcept>
+#include <map>
+#include <string>
 #include <type_traits>
+#include <utility>
+
+#include "kernels/cuda/runtime.h"
 
 namespace chorus::kernels::cuda {
 
@@ -28,17 +32,42 @@ __device__ inline Layout& shared_memory() {
 #endif
 }
 
-// Queues kernel<<<grid, block, shared_bytes, stream>>>(arguments...). With `overlap` the kernel may
-// start before its predecessor ends and must call wait_for_predecessor() before reading its
-// results.
+#ifdef __CUDACC__
+// Lets `kernel` have `bytes` of shared memory on the device of the calling thread, which above
+// 48 KB it must be told, once. Throws where the device has less.
+inline void allow_shared_memory(const void* kernel, size_t bytes) {
+  thread_local std::map<std::pair<int, const void*>, size_t> allowed;
+  int device = 0;
+  cudaGetDevice(&device);
+  size_t& most = allowed[{device, kernel}];
+  if (bytes <= most) return;
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  if (error != cudaSuccess) {
+    throw DeviceError("a kernel asks for " + std::to_string(bytes) +
+                      " bytes of shared memory: " + cudaGetErrorString(error));
+  }
+  most = bytes;
+}
+
+inline void check_launch(cudaError_t error, const void* kernel) {
+  if (error == cudaSuccess) return;
+  const char* name = nullptr;
+  cudaFuncGetName(&name, kernel);
+  throw DeviceError(std::string("launch of ") + (name ? name : "a kernel") + ": " +
+                    cudaGetErrorString(error) + " (" + cudaGetErrorName(error) + ")");
+}
+#endif
+
+// Queues kernel<<<grid, block, shared_bytes, stream>>>(arguments...). The kernel may start before
+// its predecessor in the stream ends: it must call ptx::wait_for_predecessor() before it reads what
+// earlier kernels wrote and before it writes what they may still read. Throws DeviceError.
 template <typename... Parameters>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
             cudaStream_t stream, std::type_identity_t<Parameters>... arguments) {
 #ifdef __CUDACC__
-  // Above 48 KB a kernel must opt in; real code does this once per kernel, not per launch.
-  if (shared_bytes > 48 * 1024) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
-  }
+  const auto function = reinterpret_cast<const void*>(kernel);
+  if (shared_bytes > 48 * 1024) allow_shared_memory(function, shared_bytes);
   cudaLaunchAttribute overlap{};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
@@ -49,8 +78,7 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   config.stream = stream;
   config.attrs = &overlap;
   config.numAttrs = 1;
-  cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments...);
-  if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+  check_launch(cudaLaunchKernelEx(&config, kernel, arguments...), function);
 #else
   (void)stream;
   emulate::run_grid(grid, block, shared_bytes, [&] { kernel(arguments...); });

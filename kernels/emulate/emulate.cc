@@ -88,6 +88,7 @@ struct Meeting {
   const Step* step = nullptr;
   Where where;
   int arrived = 0;
+  int threads = 0;  // of a named barrier
   int round = 0;
   // TSan clocks, by parity of the round: an early thread may already leave its mark for the next
   // round while a late one still has to take up this one's.
@@ -207,17 +208,19 @@ void complete(Meeting& meeting) {
   std::fill(meeting.operands.begin(), meeting.operands.end(), nullptr);
 }
 
+// The calling fiber's coming to a meeting of `expected` among `size` members; true for the last.
+bool arrive(Meeting& meeting, int size, int position, int expected, void* operand) {
+  block.progress = true;
+  if (meeting.members.empty()) meeting.members.resize(size), meeting.operands.resize(size);
+  meeting.operands[position] = operand;
+  return ++meeting.arrived == expected;
+}
+
 void attend(Meeting& meeting, int size, int position, int expected, void* operand, const Step* step,
             bool orders_memory, const Where& where) {
   Machinery machinery;
-  block.progress = true;
-  if (meeting.members.empty()) meeting.members.resize(size), meeting.operands.resize(size);
-  if (meeting.arrived == 0) meeting.where = where;
-  if (meeting.where.line != where.line || meeting.where.file != where.file) {
-    fail("threads of one group wait at different places: divergent barrier?", where);
-  }
+  const bool last = arrive(meeting, size, position, expected, operand);
   meeting.members[position] = current;
-  meeting.operands[position] = operand;
   meeting.step = step;
   current->waiting_at = &where;
 #ifdef EMULATE_TSAN
@@ -226,12 +229,31 @@ void attend(Meeting& meeting, int size, int position, int expected, void* operan
 #else
   (void)orders_memory;
 #endif
-  if (++meeting.arrived == expected) complete(meeting);
+  if (last) complete(meeting);
   switch_to(take_ready());
 #ifdef EMULATE_TSAN
   if (orders_memory) __tsan_acquire(clock);
 #endif
   current->waiting_at = nullptr;
+}
+
+// Where all must come by one and the same instruction.
+void check_place(Meeting& meeting, const Where& where) {
+  if (meeting.arrived == 0) meeting.where = where;
+  if (meeting.where.line != where.line || meeting.where.file != where.file) {
+    fail("threads of one group wait at different places: divergent barrier?", where);
+  }
+}
+
+// A named barrier: `threads` come, from wherever they are, each once in a round.
+Meeting& named_barrier(int barrier, int threads, const Where& where) {
+  Meeting& meeting = block.barriers[barrier];
+  if (threads <= 0 || threads % 32 != 0) fail("a barrier counts whole warps", where);
+  if (meeting.arrived == 0) meeting.threads = threads;
+  if (meeting.threads != threads) fail("threads disagree on how many meet at a barrier", where);
+  if (meeting.arrived > 0 && meeting.operands[current->rank])
+    fail("a thread comes to a barrier twice in one round", where);
+  return meeting;
 }
 
 int live_lanes(int warp, unsigned mask) {
@@ -396,17 +418,56 @@ void meet_warp(unsigned mask, void* operand, const Step& step, bool orders_memor
       mask == ~0u && block.live == int(block.fibers.size()) && block.fibers.size() % 32 == 0
           ? 32
           : live_lanes(warp, mask);
+  check_place(meeting, where);
   attend(meeting, 32, lane, expected, operand, &step, orders_memory, where);
 }
 
 void meet_warpgroup(void* operand, const Step& step, Where where) {
-  attend(block.warpgroups[current->rank / 128], 128, current->rank % 128, 128, operand, &step,
-         false, where);
+  Meeting& meeting = block.warpgroups[current->rank / 128];
+  check_place(meeting, where);
+  attend(meeting, 128, current->rank % 128, 128, operand, &step, false, where);
 }
 
 void meet_block(int barrier, int threads, Where where) {
-  attend(block.barriers[barrier], int(block.fibers.size()), current->rank,
-         threads ? threads : block.live, nullptr, nullptr, true, where);
+  Machinery machinery;
+  const int size = int(block.fibers.size());
+  if (barrier == 0) {
+    Meeting& meeting = block.barriers[0];
+    check_place(meeting, where);
+    attend(meeting, size, current->rank, block.live, nullptr, nullptr, true, where);
+  } else {
+    Meeting& meeting = named_barrier(barrier, threads, where);
+    attend(meeting, size, current->rank, threads, current, nullptr, true, where);
+  }
+}
+
+int count_block(bool vote, Where where) {
+  struct Operand {
+    bool vote;
+    int count;
+  } mine{vote, 0};
+  Machinery machinery;
+  const size_t size = block.fibers.size();
+  const Step step = [size](void* const* operands) {
+    int votes = 0;
+    for (size_t i = 0; i < size; ++i) {
+      if (operands[i] && static_cast<Operand*>(operands[i])->vote) ++votes;
+    }
+    for (size_t i = 0; i < size; ++i) {
+      if (operands[i]) static_cast<Operand*>(operands[i])->count = votes;
+    }
+  };
+  Meeting& meeting = block.barriers[0];
+  check_place(meeting, where);
+  attend(meeting, int(size), current->rank, block.live, &mine, &step, true, where);
+  return mine.count;
+}
+
+void arrive_block(int barrier, int threads, Where where) {
+  Machinery machinery;
+  Meeting& meeting = named_barrier(barrier, threads, where);
+  release(&meeting.clock[meeting.round % 2]);
+  if (arrive(meeting, int(block.fibers.size()), current->rank, threads, current)) complete(meeting);
 }
 
 void copy_async(void* to, const void* from, int bytes, int zero_bytes) {
@@ -505,4 +566,8 @@ unsigned __ballot_sync(unsigned mask, int predicate, chorus::emulate::Where wher
   };
   chorus::emulate::meet_warp(mask, &mine, step, false, where);
   return mine.result;
+}
+
+int __syncthreads_count(int predicate, chorus::emulate::Where where) {
+  return chorus::emulate::count_block(predicate != 0, where);
 }

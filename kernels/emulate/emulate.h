@@ -74,7 +74,11 @@ int thread_rank();  // within the block
 
 void meet_warp(unsigned mask, void* operand, const Step& step, bool orders_memory, Where where);
 void meet_warpgroup(void* operand, const Step& step, Where where);
+// Barrier 0 is __syncthreads, of all threads that live (`threads` = 0). Others may be reached from
+// different places; arrive_block counts the caller as come and does not wait.
 void meet_block(int barrier, int threads, Where where);
+void arrive_block(int barrier, int threads, Where where);
+int count_block(bool vote, Where where);  // __syncthreads_count
 
 // Asynchronous copies of the calling thread, in committed groups as cp.async has them.
 void copy_async(void* to, const void* from, int bytes, int zero_bytes);
@@ -152,6 +156,19 @@ inline int __any_sync(unsigned mask, int predicate) {
 inline int __all_sync(unsigned mask, int predicate) {
   return __ballot_sync(mask, !predicate) == 0;
 }
+int __syncthreads_count(int predicate,
+                        chorus::emulate::Where where = chorus::emulate::Where::current());
+inline int __syncthreads_or(int predicate,
+                            chorus::emulate::Where where = chorus::emulate::Where::current()) {
+  return __syncthreads_count(predicate, where) != 0;
+}
+inline int __syncthreads_and(int predicate,
+                             chorus::emulate::Where where = chorus::emulate::Where::current()) {
+  return __syncthreads_count(!predicate, where) == 0;
+}
+
+// ---- Integers ----
+
 inline int __popc(unsigned x) {
   return std::popcount(x);
 }
@@ -160,6 +177,45 @@ inline int __ffs(int x) {
 }
 inline int __clz(int x) {
   return std::countl_zero(unsigned(x));
+}
+inline int __popcll(unsigned long long x) {
+  return std::popcount(x);
+}
+inline int __ffsll(long long x) {
+  return __builtin_ffsll(x);
+}
+inline int __clzll(long long x) {
+  return std::countl_zero(static_cast<unsigned long long>(x));
+}
+inline unsigned __umulhi(unsigned x, unsigned y) {
+  return unsigned(uint64_t(x) * y >> 32);
+}
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+  return unsigned((uint64_t(high) << 32 | low) >> (shift & 31));
+}
+inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
+  return unsigned((uint64_t(high) << 32 | low) << (shift & 31) >> 32);
+}
+// Byte i of the result is byte (selector >> 4i & 7) of y:x; with bit 3 set, its sign eight times.
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+  const uint64_t both = uint64_t(y) << 32 | x;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const unsigned chosen = selector >> 4 * i & 15;
+    unsigned byte = unsigned(both >> 8 * (chosen & 7) & 0xff);
+    if (chosen & 8) byte = byte & 0x80 ? 0xff : 0;
+    result |= byte << 8 * i;
+  }
+  return result;
+}
+// sum + the four products of the signed bytes of a and b.
+inline int __dp4a(int a, int b, int sum) {
+  for (int i = 0; i < 4; ++i) sum += int8_t(a >> 8 * i) * int8_t(b >> 8 * i);
+  return sum;
+}
+inline unsigned __dp4a(unsigned a, unsigned b, unsigned sum) {
+  for (int i = 0; i < 4; ++i) sum += (a >> 8 * i & 0xff) * (b >> 8 * i & 0xff);
+  return sum;
 }
 
 // ---- Atomics: every fiber switch is at a meeting, so plain code is atomic; the builtins are there
@@ -202,17 +258,20 @@ T __ldcs(const T* address) {
   return *address;
 }
 template <typename T>
+T __ldcg(const T* address) {
+  return *address;
+}
+template <typename T>
 void __stcs(T* address, T value) {
   *address = value;
 }
-inline float __expf(float x) {
-  return std::exp(x);
+template <typename T>
+void __stcg(T* address, T value) {
+  *address = value;
 }
-inline float rsqrtf(float x) {
-  return 1.0f / std::sqrt(x);
-}
-inline float __fdividef(float x, float y) {
-  return x / y;
+template <typename T>
+size_t __cvta_generic_to_shared(const T* pointer) {
+  return reinterpret_cast<size_t>(pointer);
 }
 inline float __int_as_float(int x) {
   return std::bit_cast<float>(x);
@@ -220,13 +279,96 @@ inline float __int_as_float(int x) {
 inline int __float_as_int(float x) {
   return std::bit_cast<int>(x);
 }
-inline int min(int a, int b) {
-  return a < b ? a : b;
+inline float __uint_as_float(unsigned x) {
+  return std::bit_cast<float>(x);
 }
-inline int max(int a, int b) {
-  return a > b ? a : b;
+inline unsigned __float_as_uint(float x) {
+  return std::bit_cast<unsigned>(x);
 }
+inline float __expf(float x) {
+  return std::exp(x);
+}
+inline float __logf(float x) {
+  return std::log(x);
+}
+inline float __log2f(float x) {
+  return std::log2(x);
+}
+inline float __powf(float x, float y) {
+  return std::pow(x, y);
+}
+inline float rsqrtf(float x) {
+  return 1.0f / std::sqrt(x);
+}
+inline float __frcp_rn(float x) {
+  return 1.0f / x;
+}
+inline float __frsqrt_rn(float x) {
+  return rsqrtf(x);
+}
+inline float __fsqrt_rn(float x) {
+  return std::sqrt(x);
+}
+inline float __fdividef(float x, float y) {
+  return x / y;
+}
+inline float __fdiv_rn(float x, float y) {
+  return x / y;
+}
+inline float __fadd_rn(float x, float y) {
+  return x + y;
+}
+inline float __fmul_rn(float x, float y) {
+  return x * y;
+}
+inline float __fmaf_rn(float x, float y, float z) {
+  return std::fma(x, y, z);
+}
+inline float __saturatef(float x) {
+  return x > 0 ? (x < 1 ? x : 1) : 0;  // NaN becomes 0
+}
+inline int __float2int_rn(float x) {
+  return int(std::nearbyint(x));
+}
+inline unsigned __float2uint_rn(float x) {
+  return unsigned(std::nearbyint(x));
+}
+inline float __int2float_rn(int x) {
+  return float(x);
+}
+
+// The headers of the 16-bit types leave these to device code. One rounding, as there.
 template <typename T>
-size_t __cvta_generic_to_shared(const T* pointer) {
-  return reinterpret_cast<size_t>(pointer);
+T emulate_fma(T x, T y, T z) {
+  return T(float(std::fma(double(float(x)), double(float(y)), double(float(z)))));
+}
+inline __half __hfma(__half x, __half y, __half z) {
+  return emulate_fma(x, y, z);
+}
+inline __nv_bfloat16 __hfma(__nv_bfloat16 x, __nv_bfloat16 y, __nv_bfloat16 z) {
+  return emulate_fma(x, y, z);
+}
+inline __half2 __hfma2(__half2 x, __half2 y, __half2 z) {
+  return {emulate_fma(x.x, y.x, z.x), emulate_fma(x.y, y.y, z.y)};
+}
+inline __nv_bfloat162 __hfma2(__nv_bfloat162 x, __nv_bfloat162 y, __nv_bfloat162 z) {
+  return {emulate_fma(x.x, y.x, z.x), emulate_fma(x.y, y.y, z.y)};
+}
+
+// CUDA has overloads for every pair of integers, and for floats (where NaN loses).
+template <typename A, typename B>
+requires std::is_integral_v<A> && std::is_integral_v<B> std::common_type_t<A, B> min(A a, B b) {
+  using T = std::common_type_t<A, B>;
+  return T(a) < T(b) ? T(a) : T(b);
+}
+template <typename A, typename B>
+requires std::is_integral_v<A> && std::is_integral_v<B> std::common_type_t<A, B> max(A a, B b) {
+  using T = std::common_type_t<A, B>;
+  return T(a) > T(b) ? T(a) : T(b);
+}
+inline float min(float a, float b) {
+  return std::fmin(a, b);
+}
+inline float max(float a, float b) {
+  return std::fmax(a, b);
 }

@@ -2,7 +2,7 @@
 // fragments for mma.m16n8k16" and the following sections):
 //   A, 16-bit: register r holds row g + 8 * (r % 2), columns 2t, 2t + 1 of half r / 2 of k.
 //   B, 16-bit: register r holds k = 2t, 2t + 1 of half r, column g.
-//   8-bit: the same with 4 elements per register and halves of 16.
+//   8-bit: the same with 4 elements per register and halves of 16; tf32: with 1 and halves of 4.
 //   D: element i holds row g + 8 * (i / 2), column 2t + i % 2.
 #include "kernels/cuda/ptx.h"
 
@@ -11,7 +11,7 @@ namespace {
 
 // One element of a register that packs several.
 template <typename T>
-T unpack(uint32_t word, int index) {
+T element(uint32_t word, int index) {
   T value;
   std::memcpy(&value, reinterpret_cast<const char*>(&word) + index * sizeof(T), sizeof(T));
   return value;
@@ -30,28 +30,40 @@ template <typename Element, typename D, int k_size>
 void multiply(void* const* lanes) {
   constexpr int per_word = 4 / sizeof(Element);
   auto at = [&](int lane) { return static_cast<Operands<D>*>(lanes[lane]); };
-  D a[16][k_size], b[8][k_size];
+  D a[16][k_size], b[k_size][8];
   for (int lane = 0; lane < 32; ++lane) {
     for (int r = 0; r < 4; ++r) {
       for (int i = 0; i < per_word; ++i) {
         int k = r / 2 * (k_size / 2) + lane % 4 * per_word + i;
-        a[lane / 4 + 8 * (r % 2)][k] = D(unpack<Element>(at(lane)->a->x[r], i));
+        a[lane / 4 + 8 * (r % 2)][k] = D(element<Element>(at(lane)->a->x[r], i));
         if (r < 2)
-          b[lane / 4][r * (k_size / 2) + lane % 4 * per_word + i] =
-              D(unpack<Element>(at(lane)->b->x[r], i));
+          b[r * (k_size / 2) + lane % 4 * per_word + i][lane / 4] =
+              D(element<Element>(at(lane)->b->x[r], i));
       }
     }
   }
-  for (int lane = 0; lane < 32; ++lane) {
-    for (int i = 0; i < 4; ++i) {
-      const D* row = a[lane / 4 + 8 * (i / 2)];
-      const D* column = b[lane % 4 * 2 + i % 2];
-      D sum = at(lane)->d[i];
-      for (int k = 0; k < k_size; ++k) sum += row[k] * column[k];
-      at(lane)->d[i] = sum;
+  D d[16][8];
+  auto each_result = [&](auto&& action) {
+    for (int lane = 0; lane < 32; ++lane) {
+      for (int i = 0; i < 4; ++i) {
+        action(at(lane)->d[i], d[lane / 4 + 8 * (i / 2)][lane % 4 * 2 + i % 2]);
+      }
+    }
+  };
+  each_result([](D& lanes_own, D& sum) { sum = lanes_own; });
+  for (int row = 0; row < 16; ++row) {
+    for (int k = 0; k < k_size; ++k) {
+      for (int column = 0; column < 8; ++column) d[row][column] += a[row][k] * b[k][column];
     }
   }
+  each_result([](D& lanes_own, D& sum) { lanes_own = sum; });
 }
+
+// The upper 19 bits of an f32.
+struct Tf32 {
+  uint32_t bits;
+  explicit operator float() const { return std::bit_cast<float>(bits & 0xffffe000u); }
+};
 
 template <typename Element, int k_size, typename D>
 void mma(D (&d)[4], const Fragment4& a, const Fragment2& b, Where where) {
@@ -110,6 +122,9 @@ void mma_m16n8k16(float (&d)[4], const Fragment4& a, const Fragment2& b, Where w
 template void mma_m16n8k16<__nv_bfloat16>(float (&)[4], const Fragment4&, const Fragment2&, Where);
 template void mma_m16n8k16<__half>(float (&)[4], const Fragment4&, const Fragment2&, Where);
 
+void mma_m16n8k8_tf32(float (&d)[4], const Fragment4& a, const Fragment2& b, Where where) {
+  mma<Tf32, 8>(d, a, b, where);
+}
 void mma_m16n8k32_s8(int (&d)[4], const Fragment4& a, const Fragment2& b, Where where) {
   mma<int8_t, 32>(d, a, b, where);
 }
