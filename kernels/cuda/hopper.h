@@ -1,10 +1,14 @@
 // The asynchronous instructions of sm_90a behind named functions: transaction barriers (mbarrier),
-// tensor copies (TMA) with 128-byte swizzle, and wgmma on bf16. Emulated twins in
-// hopper_emulate.cc.
+// tensor copies (TMA) with 128-byte swizzle, and wgmma on bf16 and f16 (its long operand lists
+// stand in wgmma.h). Emulated twins in kernels/emulate/hopper.cc.
 #pragma once
 #include <cuda.h>  // CUtensorMap; plain C, needs no GPU
 
 #include "kernels/cuda/device.h"
+#include "kernels/view.h"
+#ifdef __CUDACC__
+#include "kernels/cuda/wgmma.h"
+#endif
 
 namespace chorus::kernels::cuda::hopper {
 
@@ -13,9 +17,20 @@ struct Barrier {
   uint64_t state;
 };
 
-// A row-major bf16 matrix cut into boxes of `box_rows` x 64 columns; boxes over the edge read
-// zeros.
-CUtensorMap make_tensor_map(const __nv_bfloat16* matrix, int rows, int columns, int box_rows);
+// A row-major matrix of bf16 or f16 in device memory; `stride` elements from one row to the next,
+// which is a multiple of 16 bytes, as the address is.
+struct Matrix {
+  const void* data = nullptr;
+  DType type = DType::bf16;
+  int64_t rows = 0, columns = 0, stride = 0;
+};
+// Cuts a matrix into boxes of `box_rows` x 64 columns; boxes over the edge read zeros. Takes the
+// host about a microsecond.
+CUtensorMap make_tensor_map(const Matrix& matrix, int box_rows);
+inline CUtensorMap make_tensor_map(const __nv_bfloat16* matrix, int rows, int columns,
+                                   int box_rows) {
+  return make_tensor_map(Matrix{matrix, DType::bf16, rows, columns, columns}, box_rows);
+}
 
 // What a wgmma reads: rows of 64 bf16 (128 bytes), swizzled as TMA leaves them, 1024-byte aligned.
 // Advance along k by adding 2 per 16 elements (addresses are in units of 16 bytes).
@@ -63,7 +78,34 @@ __device__ inline void load_box(void* shared, const CUtensorMap& map, int column
       "l"(&map), "r"(column), "r"(row), "r"(shared_address(&barrier))
       : "memory");
 }
+// Brings a box into L2, for a load_box to come.
+__device__ inline void prefetch_box(const CUtensorMap& map, int column, int row) {
+  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(&map),
+               "r"(column), "r"(row)
+               : "memory");
+}
+__device__ inline void prefetch_map(const CUtensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
 
+// Moves registers between warpgroups: each thread of the calling one keeps `count` (a multiple of
+// 8). Those who give must do so for those who take to go on.
+template <int count>
+__device__ inline void keep_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(count));
+}
+template <int count>
+__device__ inline void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(count));
+}
+
+// Between the compiler's own accesses to sums and the multiplications that work on them unseen:
+// call it before begin_multiply and after wait_multiply.
+template <int count>
+__device__ inline void settle(float (&d)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
 __device__ inline void begin_multiply() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
@@ -100,7 +142,23 @@ void arrive_expecting(Barrier& barrier, int bytes);
 void wait(Barrier& barrier, int parity, Where where = Where::current());
 void load_box(void* shared, const CUtensorMap& map, int column, int row, Barrier& barrier,
               Where where = Where::current());
+inline void prefetch_box(const CUtensorMap&, int, int) {}
+inline void prefetch_map(const CUtensorMap&) {}
+template <int count>
+void keep_registers() {}
+template <int count>
+void take_registers() {}
+template <int count>
+void settle(float (&)[count]) {}
 inline void begin_multiply() {}
+void multiply_emulated(float* d, int columns, DType type, uint64_t a, uint64_t b, bool add,
+                       Where where);
+// See wgmma.h.
+template <typename T, int count>
+void multiply(float (&d)[count], uint64_t a, uint64_t b, bool add, Where where = Where::current()) {
+  const DType type = std::is_same_v<T, __half> ? DType::f16 : DType::bf16;
+  multiply_emulated(d, count * 2, type, a, b, add, where);
+}
 void multiply_m64n64k16(float (&d)[32], uint64_t a, uint64_t b, Where where = Where::current());
 void commit_multiply(Where where = Where::current());
 void wait_multiplies(int groups_left, Where where);

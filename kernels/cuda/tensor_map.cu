@@ -8,23 +8,39 @@
 
 namespace chorus::kernels::cuda::hopper {
 
-CUtensorMap make_tensor_map(const __nv_bfloat16* matrix, int rows, int columns, int box_rows) {
+namespace {
+
+using Encode = decltype(&cuTensorMapEncodeTiled);
+
+Encode find_encode() {
   void* encode = nullptr;
   cudaDriverEntryPointQueryResult found;
-  cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000,
-                                                       cudaEnableDefault, &found);
-  if (error != cudaSuccess || !encode)
+  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode,
+                                                             12000, cudaEnableDefault, &found);
+  if (error != cudaSuccess || encode == nullptr) {
     throw std::runtime_error("this driver has no cuTensorMapEncodeTiled");
-  const cuuint64_t sizes[] = {cuuint64_t(columns), cuuint64_t(rows)},
-                   row_bytes[] = {cuuint64_t(columns) * 2};
+  }
+  return reinterpret_cast<Encode>(encode);
+}
+
+}  // namespace
+
+CUtensorMap make_tensor_map(const Matrix& matrix, int box_rows) {
+  static const Encode encode = find_encode();
+  const cuuint64_t sizes[] = {cuuint64_t(matrix.columns), cuuint64_t(matrix.rows)};
+  const cuuint64_t row_bytes[] = {cuuint64_t(matrix.stride) * 2};
   const cuuint32_t box[] = {64, cuuint32_t(box_rows)}, steps[] = {1, 1};
   CUtensorMap map;
-  CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(encode)(
-      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<__nv_bfloat16*>(matrix), sizes,
-      row_bytes, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS)
+  const CUresult result =
+      encode(&map,
+             matrix.type == DType::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                       : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+             2, const_cast<void*>(matrix.data), sizes, row_bytes, box, steps,
+             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) {
     throw std::invalid_argument("make_tensor_map: the driver refused the shape or alignment");
+  }
   return map;
 }
 
