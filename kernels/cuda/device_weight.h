@@ -1,5 +1,6 @@
 // A weight in device memory. Plain types stay row-major: decode reads them with 16-byte loads
 // straight into mma fragments, TMA cuts boxes out of them, cuBLASLt takes them as they are.
+// Quantised ones keep their bits, in planes that repack.h orders as mma fragments want them.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +10,43 @@
 
 namespace chorus::kernels::cuda {
 
-enum class WeightFormat : uint8_t { f32, bf16, f16 };
+enum class WeightFormat : uint8_t { f32, bf16, f16, quantised };
+
+// How a quantised segment's codes and scales are kept; one kernel each.
+enum class Coding : uint8_t {
+  q8_0,  // GGUF's, see kernels/quant.h
+  q4_1,
+  q5_0,
+  q4_k,
+  q6_k,
+  i4_by_32,   // scale * (code - zero), a scale and a zero for 32 columns of a row
+  i4_by_128,  // the same for 128
+  e4m3,       // scale * e4m3, a scale for 128 columns of a row or of 16 rows
+};
+
+// Rows of one coding. Planes are cut into tiles of 16 rows and 128 columns, in rows of tiles;
+// quantised_layout.h says what a tile holds.
+struct QuantisedSegment {
+  Coding coding = Coding::q8_0;
+  int64_t row_begin = 0, rows = 0;  // of the weight; the last tile is padded
+  int64_t row_tiles = 0, col_tiles = 0;
+  const uint8_t* codes = nullptr;
+  const uint8_t* high_bits = nullptr;  // the bits above four of q5_0 and q6_k
+  const uint8_t* scales = nullptr;
+  const uint8_t* block_scales = nullptr;  // f16 of the K types' blocks of 256 columns
+  // Column c of the tiles is input column c - lead or, where there is a list, columns[c]; one that
+  // is outside the input, or negative, counts as zero.
+  int64_t lead = 0;
+  const int32_t* columns = nullptr;
+  // e4m3: f32 scales from one row tile, column tile, row to the next; 0 where they share one.
+  int64_t scale_row_tile_stride = 0, scale_col_tile_stride = 0, scale_row_stride = 0;
+};
 
 struct DeviceWeight final : PackedWeight {
   WeightFormat format = WeightFormat::bf16;
   void* data = nullptr;  // [rows, stride] of `format`; owned by the Ops that made it
   int64_t stride = 0;    // elements from one row to the next: a multiple of 16 bytes, zero-padded
+  std::vector<QuantisedSegment> segments;  // instead, where quantised: pointers into `data`
 };
 
 // f32 [cols] in device memory: norm weights and biases.
