@@ -310,6 +310,9 @@ void CheckedOps::check_part(const Contract& contract, const WeightPart& part) {
       part.cols.begin >= 0 && part.cols.begin <= part.cols.end && part.cols.end <= part.source_cols,
       "a part's columns", "are no range of the source");
   check_order(contract, part.order, part.head_dim);
+  if (!has_scales(part.type)) return;
+  contract.holds(part.scales.scales != nullptr, "a part's scales", "are null");
+  contract.holds(part.source_rows >= part.rows.end, "source_rows", "is less than the rows");
 }
 
 Weight CheckedOps::prepare_vector(const VectorDescription& description) {

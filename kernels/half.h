@@ -1,6 +1,7 @@
 // Conversions between f32 and the two 16-bit formats, f16 (IEEE binary16) and bf16 (the upper half
-// of an f32). To f32 they are exact; from f32 they round to the nearest, ties to even, as the
-// hardware's instructions do, including subnormal numbers, overflow to infinity and quiet NaNs.
+// of an f32), and from e4m3 (8 bits, no infinity, NaN is 0x7f). To f32 they are exact; from f32
+// they round to the nearest, ties to even, as the hardware's instructions do, including subnormal
+// numbers, overflow to infinity and quiet NaNs.
 //
 // The functions are static on purpose: files compiled for one instruction set include this header,
 // and a copy compiled for AVX-512 must not become the one that the linker keeps for everybody. For
@@ -54,6 +55,13 @@ static constexpr uint16_t f32_to_bf16(float value) {
   const uint32_t bits = __builtin_bit_cast(uint32_t, value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+static constexpr float e4m3_to_f32(uint8_t code) {
+  if ((code & 0x7fu) == 0x7fu) return __builtin_nanf("");
+  // The bits where f16 has them, whose exponent's bias is 15 instead of 7.
+  const auto half = static_cast<uint16_t>((code & 0x80u) << 8 | (code & 0x7fu) << 7);
+  return f16_to_f32(half) * 256.0f;
 }
 
 }  // namespace chorus::kernels

@@ -12,6 +12,19 @@ namespace chorus::kernels {
 namespace {
 
 constexpr int kElementsMax = 256;
+constexpr int64_t kWordCodes = 8;                       // 4-bit codes in a word
+constexpr int kAwqNibble[] = {0, 4, 1, 5, 2, 6, 3, 7};  // of row i
+
+template <class T>
+T element(const std::byte* data, int64_t index) {
+  T value;  // a checkpoint's arrays stand anywhere in the file
+  std::memcpy(&value, data + index * static_cast<int64_t>(sizeof(T)), sizeof(T));
+  return value;
+}
+
+uint8_t nibble_of(uint32_t word, int place) {
+  return static_cast<uint8_t>((word >> (4 * place)) & 15);
+}
 
 void expand(const BlockQ8_0& block, float* out) {
   const float scale = f16_to_f32(block.scale);
@@ -122,6 +135,12 @@ int64_t block_elements(WeightType type) {
       return BlockQ4_K::kElements;
     case WeightType::q6_k:
       return BlockQ6_K::kElements;
+    case WeightType::f8_e4m3:
+      return 1;
+    case WeightType::i4_gptq:
+    case WeightType::i4_awq:
+    case WeightType::i4_packed:
+      return kWordCodes;
   }
   assert(false);
   return 0;
@@ -144,6 +163,12 @@ int64_t block_bytes(WeightType type) {
       return sizeof(BlockQ4_K);
     case WeightType::q6_k:
       return sizeof(BlockQ6_K);
+    case WeightType::f8_e4m3:
+      return 1;
+    case WeightType::i4_gptq:
+    case WeightType::i4_awq:
+    case WeightType::i4_packed:
+      return sizeof(uint32_t);
   }
   assert(false);
   return 0;
@@ -152,6 +177,27 @@ int64_t block_bytes(WeightType type) {
 int64_t row_bytes(WeightType type, int64_t cols) {
   assert(cols % block_elements(type) == 0);
   return cols / block_elements(type) * block_bytes(type);
+}
+
+bool has_scales(WeightType type) {
+  switch (type) {
+    case WeightType::f8_e4m3:
+    case WeightType::i4_gptq:
+    case WeightType::i4_awq:
+    case WeightType::i4_packed:
+      return true;
+    case WeightType::f32:
+    case WeightType::f16:
+    case WeightType::bf16:
+    case WeightType::q8_0:
+    case WeightType::q4_1:
+    case WeightType::q5_0:
+    case WeightType::q4_k:
+    case WeightType::q6_k:
+      return false;
+  }
+  assert(false);
+  return false;
 }
 
 void dequantize_row(WeightType type, const std::byte* row, int64_t cols_begin, int64_t cols_end,
@@ -174,8 +220,93 @@ void dequantize_row(WeightType type, const std::byte* row, int64_t cols_begin, i
       return expand_range<BlockQ4_K>(row, cols_begin, cols_end, out);
     case WeightType::q6_k:
       return expand_range<BlockQ6_K>(row, cols_begin, cols_end, out);
+    case WeightType::f8_e4m3:
+    case WeightType::i4_gptq:
+    case WeightType::i4_awq:
+    case WeightType::i4_packed:
+      break;  // the row alone does not say its scales
   }
   assert(false);
+}
+
+int64_t group_of(const WeightPart& part, int64_t col) {
+  const WeightScales& scales = part.scales;
+  if (scales.group_of_col == nullptr) return col / scales.group_cols;
+  return element<int32_t>(scales.group_of_col, col);
+}
+
+float group_scale(const WeightPart& part, int64_t row, int64_t group) {
+  const WeightScales& scales = part.scales;
+  const int64_t at = row / scales.group_rows * scales.row_stride + group * scales.col_stride;
+  float value = 0;
+  dequantize_row(scales.type, scales.scales, at, at + 1, &value);
+  return value;
+}
+
+int group_zero(const WeightPart& part, int64_t row, int64_t group) {
+  const WeightScales& scales = part.scales;
+  if (scales.zeros == nullptr) return 8;
+  const int64_t row_words = (part.source_rows + kWordCodes - 1) / kWordCodes;
+  const int64_t word = part.type == WeightType::i4_packed
+                           ? row / kWordCodes * scales.row_stride + group
+                           : group * row_words + row / kWordCodes;
+  const int nibble = static_cast<int>(row % kWordCodes);
+  const int place = part.type == WeightType::i4_awq ? kAwqNibble[nibble] : nibble;
+  return nibble_of(element<uint32_t>(scales.zeros, word), place) + scales.zero_add;
+}
+
+void read_codes(const WeightPart& part, int64_t row, Range cols, uint8_t* out) {
+  const auto word = [&](int64_t at) { return element<uint32_t>(part.data, at); };
+  for (int64_t c = cols.begin; c < cols.end; ++c) {
+    const int in_word = static_cast<int>(c % kWordCodes);
+    uint8_t& code = out[c - cols.begin];
+    switch (part.type) {
+      case WeightType::f8_e4m3:
+        code = element<uint8_t>(part.data, row * part.source_cols + c);
+        break;
+      case WeightType::i4_packed:
+        code = nibble_of(word((row * part.source_cols + c) / kWordCodes), in_word);
+        break;
+      case WeightType::i4_gptq:
+        code = nibble_of(word(c / kWordCodes * part.source_rows + row), in_word);
+        break;
+      case WeightType::i4_awq:
+        code = nibble_of(word((c * part.source_rows + row) / kWordCodes),
+                         kAwqNibble[row % kWordCodes]);
+        break;
+      default:
+        assert(false);
+    }
+  }
+}
+
+void dequantize_row(const WeightPart& part, int64_t row, Range cols, float* out) {
+  const int64_t stored = stored_row(row, part.order, part.head_dim);
+  if (!has_scales(part.type)) {
+    dequantize_row(part.type, part.data + stored * row_bytes(part.type, part.source_cols),
+                   cols.begin, cols.end, out);
+    return;
+  }
+  constexpr int64_t kCols = 256;  // at a time
+  uint8_t codes[kCols];
+  for (int64_t begin = cols.begin; begin < cols.end; begin += kCols) {
+    const Range some = {begin, std::min(begin + kCols, cols.end)};
+    read_codes(part, stored, some, codes);
+    int64_t group = -1;
+    float scale = 0;
+    int zero = 0;
+    for (int64_t c = some.begin; c < some.end; ++c) {
+      if (const int64_t own = group_of(part, c); own != group) {
+        group = own;
+        scale = group_scale(part, stored, group);
+        if (part.type != WeightType::f8_e4m3) zero = group_zero(part, stored, group);
+      }
+      const uint8_t code = codes[c - begin];
+      out[c - cols.begin] =
+          scale *
+          (part.type == WeightType::f8_e4m3 ? e4m3_to_f32(code) : static_cast<float>(code - zero));
+    }
+  }
 }
 
 int64_t stored_row(int64_t row, RowOrder order, int64_t head_dim) {

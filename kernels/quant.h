@@ -4,6 +4,17 @@
 //
 // An element of a small block is scale * q (+ minimum). The K types cut a block of 256 into parts
 // with small integer scales of their own, which are multiplied by the block's f16 scale.
+//
+// And the codes with scales beside them of Hugging Face's quantised checkpoints (WeightScales):
+//
+//   f8_e4m3    a byte an element, row-major. x = scale * e4m3.
+//   i4_packed  row-major, eight codes in a 32-bit word, the first lowest (compressed-tensors);
+//              zeros: the same along the rows, [rows / 8, groups].
+//   i4_gptq    words of eight columns, the first lowest: [cols / 8, rows]; zeros: words of eight
+//              rows, [groups, rows / 8].
+//   i4_awq     words of eight rows, [cols, rows / 8], zeros [groups, rows / 8]; row i of a word has
+//              nibble {0, 4, 1, 5, 2, 6, 3, 7}[i].
+// x = scale * (code - zero).
 #pragma once
 
 #include <cstddef>
@@ -75,7 +86,10 @@ struct BlockQ6_K {
 };
 static_assert(sizeof(BlockQ6_K) == 210);
 
-// Elements and bytes of a block; 1 and the element's size for the types without blocks.
+bool has_scales(WeightType type);  // beside it: WeightPart::scales
+
+// Elements and bytes of a block; 1 and the element's size for the types without blocks. A block of
+// the 4-bit types is a word of eight, wherever it stands.
 int64_t block_elements(WeightType type);
 int64_t block_bytes(WeightType type);
 // `cols` is a multiple of block_elements.
@@ -85,6 +99,17 @@ int64_t row_bytes(WeightType type, int64_t cols);
 // cuts may fall inside a block. Computed as ggml does, so the values are the same bits.
 void dequantize_row(WeightType type, const std::byte* row, int64_t cols_begin, int64_t cols_end,
                     float* out);
+
+// The same of any part, also of those with scales beside them: element (row, cols.begin + i), where
+// `row` counts in the order that the model wants.
+void dequantize_row(const WeightPart& part, int64_t row, Range cols, float* out);
+
+// Of a part with scales: what belongs to row `row` of the source.
+int64_t group_of(const WeightPart& part, int64_t col);
+float group_scale(const WeightPart& part, int64_t row, int64_t group);
+int group_zero(const WeightPart& part, int64_t row, int64_t group);  // of the 4-bit types
+// out[i] = the code of element (row, cols.begin + i).
+void read_codes(const WeightPart& part, int64_t row, Range cols, uint8_t* out);
 
 // Where row `row` in the order that the model wants stands in the source: see RowOrder. A
 // converted head has row i of the first half beside row i of the second.

@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "kernels/half.h"
 #include "kernels/quant.h"
 
 namespace chorus::kernels {
@@ -35,6 +36,10 @@ PackFormat format_of(WeightType type) {
     case WeightType::f16:
       return {DotKind::f16, Correction::minimum, 1, 2, 0, 1, 32};
     case WeightType::bf16:
+    case WeightType::f8_e4m3:  // what has scales beside it is packed as bf16
+    case WeightType::i4_gptq:
+    case WeightType::i4_awq:
+    case WeightType::i4_packed:
       return {DotKind::bf16, Correction::minimum, 1, 2, 0, 1, 32};
   }
   assert(false);
@@ -112,9 +117,7 @@ void read_block(WeightType type, const uint8_t* block, SourceBlock& out) {
     case WeightType::q6_k:
       read_q6_k(block, out);
       return;
-    case WeightType::f32:
-    case WeightType::f16:
-    case WeightType::bf16:
+    default:
       break;
   }
   assert(false);
@@ -142,9 +145,7 @@ void place_scales(WeightType type, const uint8_t* block, const SourceBlock& sour
       std::memcpy(scales + lane * 2, block + 208, 2);
       for (int i = 0; i < 16; ++i) scales[32 + 16 * i + lane] = source.scales[i];
       return;
-    case WeightType::f32:
-    case WeightType::f16:
-    case WeightType::bf16:
+    default:
       break;
   }
   assert(false);
@@ -203,6 +204,16 @@ void pack_quantised_row(const SegmentSource& source, const uint8_t* row, int64_t
   }
 }
 
+// One row of a part with scales beside it, as bf16.
+void pack_rounded_row(const WeightPart& part, int64_t row, int lane, uint8_t* group) {
+  std::vector<float> values(static_cast<size_t>(part.cols.size()));
+  dequantize_row(part, part.rows.begin + row, part.cols, values.data());
+  for (size_t c = 0; c < values.size(); ++c) {
+    const uint16_t rounded = f32_to_bf16(values[c]);
+    std::memcpy(group + (c * kLaneRows + static_cast<size_t>(lane)) * 2, &rounded, 2);
+  }
+}
+
 // Rows of a group beyond the part's last stay zero: scales of zero.
 void pack_group(const SegmentSource& source, const PackedSegment& segment, int64_t group) {
   const WeightPart& part = *source.part;
@@ -211,6 +222,10 @@ void pack_group(const SegmentSource& source, const PackedSegment& segment, int64
   for (int lane = 0; lane < kLaneRows; ++lane) {
     const int64_t row = group * kLaneRows + lane;
     if (row >= segment.rows) return;
+    if (has_scales(part.type)) {
+      pack_rounded_row(part, row, lane, to);
+      continue;
+    }
     const int64_t stored = stored_row(part.rows.begin + row, part.order, part.head_dim);
     const auto* from = reinterpret_cast<const uint8_t*>(part.data) + stored * stride;
     if (segment.quantised) {

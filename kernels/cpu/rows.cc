@@ -24,10 +24,8 @@ void embed_row(const EmbedCall& call, const Backend& backend, int64_t row) {
     token = row_of<int32_t>(call.last_tokens, row_of<int32_t>(call.slots, row)[0])[0];
   }
   assert(token >= 0 && token < part.rows.size());
-  const int64_t stored = stored_row(part.rows.begin + token, part.order, part.head_dim);
   float* out = row_of<float>(call.out, row);
-  dequantize_row(part.type, part.data + stored * row_bytes(part.type, part.source_cols),
-                 part.cols.begin, part.cols.end, out);
+  dequantize_row(part, part.rows.begin + token, part.cols, out);
   if (call.scale != 1) backend.kernels.scale(out, out, call.scale, call.out.cols);
 }
 

@@ -21,9 +21,7 @@ void MatrixWeight::read_row(int64_t row, float* out) const {
   size_t idx = 0;
   while (row >= parts_[idx].rows.size()) row -= parts_[idx++].rows.size();
   const WeightPart& part = parts_[idx];
-  const int64_t stored = stored_row(part.rows.begin + row, part.order, part.head_dim);
-  dequantize_row(part.type, part.data + stored * row_bytes(part.type, part.source_cols),
-                 part.cols.begin, part.cols.end, out);
+  dequantize_row(part, part.rows.begin + row, part.cols, out);
 }
 
 VectorWeight::VectorWeight(const VectorDescription& description) {

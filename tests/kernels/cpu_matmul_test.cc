@@ -78,8 +78,9 @@ double element(const Format& format, const uint8_t* p, int i) {
       const int high = p[128 + 32 * part + l] >> (2 * quarter) & 3;
       return half(p + 208) * static_cast<int8_t>(p[192 + i / 16]) * ((low | high << 4) - 32);
     }
+    default:  // not made of blocks
+      return 0;
   }
-  return 0;
 }
 
 struct Source {

@@ -77,8 +77,9 @@ inline double element(WeightType type, const uint8_t* p, int i) {
       return q4_k_element(p, i);
     case WeightType::q6_k:
       return q6_k_element(p, i);
+    default:  // scales stand beside it: scaled_weights.h
+      return NAN;
   }
-  return NAN;
 }
 
 struct SourceMatrix {
@@ -132,6 +133,8 @@ inline SourceMatrix random_matrix(const TypeFacts& facts, int64_t rows, int64_t 
       case WeightType::q8_0:
       case WeightType::q5_0:
         tame(block);
+        break;
+      default:
         break;
     }
   }
