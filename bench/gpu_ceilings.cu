@@ -18,7 +18,8 @@ void check(cudaError_t error, const char* what) {
 }
 
 // Sixteen bytes a load, eight loads in flight a thread.
-__global__ void __launch_bounds__(512) read_kernel(const uint4* from, int64_t count, uint32_t* sink) {
+__global__ void __launch_bounds__(512)
+    read_kernel(const uint4* from, int64_t count, uint32_t* sink) {
   constexpr int kLoads = 8;
   uint32_t sum = 0;
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
@@ -83,17 +84,19 @@ void measure_memory(cudaStream_t stream, int multiprocessors) {
   double best = 1e30;
   for (const int blocks : {2, 4}) {
     best = std::min(best, median_us(stream, 10, [&] {
-      read_kernel<<<multiprocessors * blocks, 512, 0, stream>>>(static_cast<const uint4*>(a),
-                                                               kBytes / 16, sink);
-    }));
+                      read_kernel<<<multiprocessors * blocks, 512, 0, stream>>>(
+                          static_cast<const uint4*>(a), kBytes / 16, sink);
+                    }));
   }
-  std::printf("{\"kernel\": \"read ceiling\", \"shape\": \"4 GiB\", \"us_median\": %.1f, \"gb_s\": %.0f}\n",
-              best, kBytes / best / 1e3);
+  std::printf(
+      "{\"kernel\": \"read ceiling\", \"shape\": \"4 GiB\", \"us_median\": %.1f, \"gb_s\": %.0f}\n",
+      best, kBytes / best / 1e3);
   const double copy = median_us(stream, 10, [&] {
     check(cudaMemcpyAsync(b, a, kBytes, cudaMemcpyDeviceToDevice, stream), "copy");
   });
-  std::printf("{\"kernel\": \"copy ceiling\", \"shape\": \"4 GiB\", \"us_median\": %.1f, \"gb_s\": %.0f}\n",
-              copy, 2.0 * kBytes / copy / 1e3);
+  std::printf(
+      "{\"kernel\": \"copy ceiling\", \"shape\": \"4 GiB\", \"us_median\": %.1f, \"gb_s\": %.0f}\n",
+      copy, 2.0 * kBytes / copy / 1e3);
   check(cudaFree(a), "free");
   check(cudaFree(b), "free");
 }
