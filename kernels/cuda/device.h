@@ -59,15 +59,11 @@ inline void check_launch(cudaError_t error, const void* kernel) {
 }
 #endif
 
-// Queues kernel<<<grid, block, shared_bytes, stream>>>(arguments...). The kernel may start before
-// its predecessor in the stream ends: it must call ptx::wait_for_predecessor() before it reads what
-// earlier kernels wrote and before it writes what they may still read. Throws DeviceError.
-template <typename... Parameters>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-            cudaStream_t stream, std::type_identity_t<Parameters>... arguments) {
 #ifdef __CUDACC__
+template <typename... Parameters>
+void launch_overlapping(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                        cudaStream_t stream, Parameters... arguments) {
   const auto function = reinterpret_cast<const void*>(kernel);
-  if (shared_bytes > 48 * 1024) allow_shared_memory(function, shared_bytes);
   cudaLaunchAttribute overlap{};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
@@ -79,9 +75,46 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   config.attrs = &overlap;
   config.numAttrs = 1;
   check_launch(cudaLaunchKernelEx(&config, kernel, arguments...), function);
+}
+#endif
+
+// Queues kernel<<<grid, block, shared_bytes, stream>>>(arguments...). The kernel may start before
+// its predecessor in the stream ends: it must call ptx::wait_for_predecessor() before it reads what
+// earlier kernels wrote and before it writes what they may still read. Throws DeviceError.
+template <typename... Parameters>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+            cudaStream_t stream, std::type_identity_t<Parameters>... arguments) {
+#ifdef __CUDACC__
+  if (shared_bytes > 48 * 1024)
+    allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_bytes);
+  launch_overlapping<Parameters...>(kernel, grid, block, shared_bytes, stream, arguments...);
 #else
   (void)stream;
-  emulate::run_grid(grid, block, shared_bytes, [&] { kernel(arguments...); });
+  emulate::run_grid({grid, block, shared_bytes, [=] { kernel(arguments...); }});
+#endif
+}
+
+// The same for a kernel whose blocks wait for each other, or for blocks of other devices: refuses a
+// grid that the device cannot hold at once. (No cooperative launch is needed: whatever else runs on
+// the device ends without this kernel.)
+template <typename... Parameters>
+void launch_together(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                     cudaStream_t stream, std::type_identity_t<Parameters>... arguments) {
+#ifdef __CUDACC__
+  const auto function = reinterpret_cast<const void*>(kernel);
+  if (shared_bytes > 48 * 1024) allow_shared_memory(function, shared_bytes);
+  int device = 0, multiprocessors = 0, blocks = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  check_launch(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+                   &blocks, function, int(block.x * block.y * block.z), shared_bytes),
+               function);
+  if (int64_t{blocks} * multiprocessors < int64_t{grid.x} * grid.y * grid.z)
+    check_launch(cudaErrorCooperativeLaunchTooLarge, function);
+  launch_overlapping<Parameters...>(kernel, grid, block, shared_bytes, stream, arguments...);
+#else
+  (void)stream;
+  emulate::run_grid({grid, block, shared_bytes, [=] { kernel(arguments...); }, true});
 #endif
 }
 

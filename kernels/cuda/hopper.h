@@ -1,14 +1,15 @@
 // The asynchronous instructions of sm_90a behind named functions: transaction barriers (mbarrier),
-// tensor copies (TMA) with 128-byte swizzle, and wgmma on bf16 and f16 (its long operand lists
-// stand in wgmma.h). Emulated twins in kernels/emulate/hopper.cc.
+// tensor copies (TMA) with 128-byte swizzle, bulk copies and wgmma. Emulated twins in
+// kernels/emulate/hopper.cc.
+//
+// A box is `box_rows` rows of 64 16-bit elements (128 bytes each) in shared memory, 1024-byte
+// aligned, its 16-byte pieces swizzled by TMA so that wgmma reads them without conflicts.
 #pragma once
 #include <cuda.h>  // CUtensorMap; plain C, needs no GPU
 
 #include "kernels/cuda/device.h"
-#include "kernels/view.h"
-#ifdef __CUDACC__
+#include "kernels/cuda/ptx.h"
 #include "kernels/cuda/wgmma.h"
-#endif
 
 namespace chorus::kernels::cuda::hopper {
 
@@ -17,27 +18,43 @@ struct Barrier {
   uint64_t state;
 };
 
-// A row-major matrix of bf16 or f16 in device memory; `stride` elements from one row to the next,
-// which is a multiple of 16 bytes, as the address is.
+// A row-major matrix of 16-bit elements cut into boxes of `box_rows` (at most 256) x 64 columns;
+// boxes over the edge read zeros, and nothing is stored there.
+enum class Element : uint8_t { bf16, f16 };
 struct Matrix {
-  const void* data = nullptr;
-  DType type = DType::bf16;
-  int64_t rows = 0, columns = 0, stride = 0;
+  const void* data = nullptr;  // aligned to 16 bytes
+  Element element = Element::bf16;
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t stride = 0;  // elements from row to row: a multiple of 8
 };
-// Cuts a matrix into boxes of `box_rows` x 64 columns; boxes over the edge read zeros. Takes the
-// host about a microsecond.
 CUtensorMap make_tensor_map(const Matrix& matrix, int box_rows);
 inline CUtensorMap make_tensor_map(const __nv_bfloat16* matrix, int rows, int columns,
                                    int box_rows) {
-  return make_tensor_map(Matrix{matrix, DType::bf16, rows, columns, columns}, box_rows);
+  return make_tensor_map(
+      Matrix{.data = matrix, .rows = rows, .columns = columns, .stride = columns}, box_rows);
 }
 
-// What a wgmma reads: rows of 64 bf16 (128 bytes), swizzled as TMA leaves them, 1024-byte aligned.
-// Advance along k by adding 2 per 16 elements (addresses are in units of 16 bytes).
+// What multiply() reads: a box whose columns are k (a: 64 rows of the result, b: n columns of it).
+// 16 further along k is + 2 (addresses are in units of 16 bytes), 64 rows further + 8192 / 16.
 __device__ inline uint64_t matrix_descriptor(uint32_t shared_address) {
   const uint64_t eight_rows = 1024 >> 4;
   return uint64_t(1) << 62 | eight_rows << 32 | uint64_t(1) << 16 | (shared_address & 0x3ffff) >> 4;
 }
+// For transposed_b: boxes whose rows are k and whose columns are 64 of the n, side by side every
+// `box_bytes`. 16 further along k is + 2048 / 16.
+__device__ inline uint64_t transposed_descriptor(uint32_t shared_address, uint32_t box_bytes) {
+  const uint64_t eight_rows = 1024 >> 4;
+  return uint64_t(1) << 62 | eight_rows << 32 | uint64_t(box_bytes >> 4) << 16 |
+         (shared_address & 0x3ffff) >> 4;
+}
+
+// multiply<T, n, transposed_b>(d, a, b, accumulate) of wgmma.h, by the 128 threads of a warpgroup:
+// d (64 x n in f32) += a (64 x 16) * b (n x 16)^T, or = where not `accumulate`; T is __nv_bfloat16
+// or __half; n is 64, 128 or 256. Thread t holds in d[4j + 2h + i] row 16 * (t / 32) + t % 32 / 4 +
+// 8h, column 8j + 2 * (t % 4) + i. `a` is a descriptor, or a ptx::Fragment4 that each warp holds of
+// its 16 rows as mma_m16n8k16 does. Runs on until wait_multiply: d, and a in registers, may not be
+// touched before. begin_multiply() first, when registers were written since the last wait.
 
 #ifdef __CUDACC__
 
@@ -49,8 +66,14 @@ __device__ inline void init(Barrier& barrier, int count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&barrier)), "r"(count)
                : "memory");
 }
+// Barriers set up by this thread may be used by tensor copies; __syncthreads for other threads.
 __device__ inline void publish_inits() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+// What this thread wrote to shared memory may be read by wgmma and by stores of boxes: each writer
+// calls it before the barrier that the reader waits at.
+__device__ inline void publish_writes() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 __device__ inline void arrive(Barrier& barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&barrier))
@@ -62,14 +85,16 @@ __device__ inline void arrive_expecting(Barrier& barrier, int bytes) {
       "r"(bytes)
       : "memory");
 }
+// Waits until the phase of this parity is complete: 0 for the first, 1 for the second, 0 ...
 __device__ inline void wait(Barrier& barrier, int parity) {
   asm volatile(
-      "{\n.reg .pred done;\nagain:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}\n" ::"r"(
+      "{\n.reg .pred done;\nagain_%=:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again_%=;\n}\n" ::"r"(
           shared_address(&barrier)),
       "r"(parity)
       : "memory");
 }
+// By one thread: brings a box in; `barrier` counts its bytes.
 __device__ inline void load_box(void* shared, const CUtensorMap& map, int column, int row,
                                 Barrier& barrier) {
   asm volatile(
@@ -78,7 +103,15 @@ __device__ inline void load_box(void* shared, const CUtensorMap& map, int column
       "l"(&map), "r"(column), "r"(row), "r"(shared_address(&barrier))
       : "memory");
 }
-// Brings a box into L2, for a load_box to come.
+// The same for `bytes` that lie together; both addresses and the size are multiples of 16.
+__device__ inline void load_bulk(void* shared, const void* global, int bytes, Barrier& barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
+      "[%3];" ::"r"(shared_address(shared)),
+      "l"(global), "r"(bytes), "r"(shared_address(&barrier))
+      : "memory");
+}
+// Brings a box into L2, for a load_box to come; the same for the map itself.
 __device__ inline void prefetch_box(const CUtensorMap& map, int column, int row) {
   asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(&map),
                "r"(column), "r"(row)
@@ -87,16 +120,31 @@ __device__ inline void prefetch_box(const CUtensorMap& map, int column, int row)
 __device__ inline void prefetch_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
-
-// Moves registers between warpgroups: each thread of the calling one keeps `count` (a multiple of
-// 8). Those who give must do so for those who take to go on.
-template <int count>
-__device__ inline void keep_registers() {
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(count));
+// By one thread: sends a box out. wait_stores<n>(): all but the n last committed groups of this
+// thread have read their box, so that it may be written again.
+__device__ inline void store_box(const CUtensorMap& map, int column, int row, const void* shared) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(
+          &map),
+      "r"(column), "r"(row), "r"(shared_address(shared))
+      : "memory");
 }
-template <int count>
-__device__ inline void take_registers() {
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(count));
+__device__ inline void commit_stores() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+template <int groups_left>
+__device__ inline void wait_stores() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(groups_left) : "memory");
+}
+
+// By all threads of a warpgroup: fewer registers for this one, more for those that multiply.
+template <int registers>
+__device__ inline void shrink_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(registers));
+}
+template <int registers>
+__device__ inline void grow_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(registers));
 }
 
 // Between the compiler's own accesses to sums and the multiplications that work on them unseen:
@@ -117,49 +165,41 @@ __device__ inline void wait_multiply() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(groups_left) : "memory");
 }
 
-// d (64 x 64, spread over 128 threads) += a (64 x 16) * b (64 x 16)^T
-__device__ inline void multiply_m64n64k16(float (&d)[32], uint64_t a, uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, %32, %33, 1, 1, 1, 0, 0;\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-        "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-        "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-        "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-        "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-      : "l"(a), "l"(b));
-}
-
 #else
 
 using Where = emulate::Where;
 uint32_t shared_address(const void* pointer);
 void init(Barrier& barrier, int count);
 inline void publish_inits() {}
+inline void publish_writes() {}
 void arrive(Barrier& barrier);
 void arrive_expecting(Barrier& barrier, int bytes);
 void wait(Barrier& barrier, int parity, Where where = Where::current());
 void load_box(void* shared, const CUtensorMap& map, int column, int row, Barrier& barrier,
               Where where = Where::current());
+void load_bulk(void* shared, const void* global, int bytes, Barrier& barrier,
+               Where where = Where::current());
 inline void prefetch_box(const CUtensorMap&, int, int) {}
 inline void prefetch_map(const CUtensorMap&) {}
-template <int count>
-void keep_registers() {}
-template <int count>
-void take_registers() {}
+void store_box(const CUtensorMap& map, int column, int row, const void* shared,
+               Where where = Where::current());
+void commit_stores();
+void wait_stores_left(int groups_left);
+template <int groups_left>
+void wait_stores() {
+  wait_stores_left(groups_left);
+}
+template <int registers>
+void shrink_registers() {
+  static_assert(registers % 8 == 0 && registers >= 24 && registers <= 256);
+}
+template <int registers>
+void grow_registers() {
+  static_assert(registers % 8 == 0 && registers >= 24 && registers <= 256);
+}
 template <int count>
 void settle(float (&)[count]) {}
 inline void begin_multiply() {}
-void multiply_emulated(float* d, int columns, DType type, uint64_t a, uint64_t b, bool add,
-                       Where where);
-// See wgmma.h.
-template <typename T, int count>
-void multiply(float (&d)[count], uint64_t a, uint64_t b, bool add, Where where = Where::current()) {
-  const DType type = std::is_same_v<T, __half> ? DType::f16 : DType::bf16;
-  multiply_emulated(d, count * 2, type, a, b, add, where);
-}
-void multiply_m64n64k16(float (&d)[32], uint64_t a, uint64_t b, Where where = Where::current());
 void commit_multiply(Where where = Where::current());
 void wait_multiplies(int groups_left, Where where);
 template <int groups_left>
@@ -168,5 +208,10 @@ void wait_multiply(Where where = Where::current()) {
 }
 
 #endif
+
+// d (64 x 64) += a * b in bf16.
+__device__ inline void multiply_m64n64k16(float (&d)[32], uint64_t a, uint64_t b) {
+  multiply<__nv_bfloat16, 64>(d, a, b);
+}
 
 }  // namespace chorus::kernels::cuda::hopper

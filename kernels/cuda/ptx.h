@@ -82,6 +82,8 @@ __device__ inline void prefetch_l2(const void* global, uint32_t bytes) {
 __device__ inline void wait_for_predecessor() {
 #if defined(__CUDACC__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#elif !defined(__CUDACC__)
+  emulate::wait_for_predecessor();
 #endif
 }
 __device__ inline void let_successor_start() {

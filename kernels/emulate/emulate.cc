@@ -1,67 +1,31 @@
-// The scheduler behind emulate.h: fibers, meetings, asynchronous copies.
+// The scheduler behind emulate.h: blocks of fibers, meetings, asynchronous copies.
 //
 // Three builds of the same source: plain; -fsanitize=address (dynamic shared memory is a heap block
 // of exactly the requested size, so one byte too far is reported); -fsanitize=thread for the
-// kernels only, this file staying uninstrumented: each CUDA thread is a TSan fiber, meetings that
+// kernels only, this folder staying uninstrumented: each CUDA thread is a TSan fiber, meetings that
 // order memory are acquire/release pairs, and nothing else is, so TSan's vector clocks find every
-// pair of unordered accesses the run made, within a block and between blocks.
+// pair of unordered accesses the run made, within a block, between blocks, between devices, and
+// between a kernel and the one that it overlaps with.
 #include "kernels/emulate/emulate.h"
-
-#include <sys/mman.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <vector>
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
-#ifdef EMULATE_TSAN  // this file is not compiled with -fsanitize=thread, so it must be told
+#include "kernels/emulate/fiber.h"
+
+#ifdef EMULATE_TSAN
 #include <sanitizer/tsan_interface.h>
 extern "C" void __tsan_read_range(void*, unsigned long);
 extern "C" void __tsan_write_range(void*, unsigned long);
-extern "C" void __tsan_ignore_thread_begin();
-extern "C" void __tsan_ignore_thread_end();
 #endif
-
-// Saves the callee-saved registers on this stack, stores the stack pointer, continues on the other.
-extern "C" void emulate_switch(void** save, void* load);
-asm(R"(
-.text
-.globl emulate_switch
-.type emulate_switch,@function
-emulate_switch:
-  pushq %rbp; pushq %rbx; pushq %r12; pushq %r13; pushq %r14; pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15; popq %r14; popq %r13; popq %r12; popq %rbx; popq %rbp
-  ret
-.size emulate_switch,.-emulate_switch
-)");
 
 namespace chorus::emulate {
 namespace {
-
-// While one lives, TSan ignores the calling thread's accesses: allocation and memcpy are
-// intercepted even in uninstrumented code, and the scheduler's own data is not the kernel's
-// business.
-struct Machinery {
-#ifdef EMULATE_TSAN
-  Machinery() {
-    __tsan_ignore_thread_begin();
-  }
-  ~Machinery() {
-    __tsan_ignore_thread_end();
-  }
-#else
-  Machinery() {}
-#endif
-};
-
-constexpr size_t kStackBytes = 256 << 10;  // touched pages only cost memory
 
 struct Copy {
   void* to;
@@ -69,22 +33,23 @@ struct Copy {
   int bytes, zero_bytes, group;
 };
 
-struct Fiber {
-  void* stack_pointer = nullptr;
-  char* stack = nullptr;
+struct Block;
+
+struct Thread {
+  Fiber fiber;
+  Block* block = nullptr;
   uint3 index{};
   int rank = 0;
   bool done = false;
   const Where* waiting_at = nullptr;
   std::vector<Copy> copies;
   int group = 0;
-  void* fake_stack = nullptr;  // ASan's
-  void* tsan = nullptr;
+  std::vector<std::function<void()>> before_end;
 };
 
 struct Meeting {
-  std::vector<Fiber*> members;
-  std::vector<void*> operands;
+  std::vector<Thread*> members;  // those who wait
+  std::vector<void*> operands;   // of all who came
   const Step* step = nullptr;
   Where where;
   int arrived = 0;
@@ -95,106 +60,122 @@ struct Meeting {
   char clock[2];
 };
 
-// One block at a time; a launch reuses all of this.
+// A device's queue of grids.
+struct Stream {
+  std::deque<Grid> grids;                      // the first one is under way
+  std::vector<std::unique_ptr<Block>> blocks;  // of that, those that live
+  unsigned started = 0;                        // of its blocks
+  bool waited = false;                         // for the predecessor, by one of its threads
+  char clock = 0;                              // TSan: the ends of its grids' threads
+  char host_clock = 0;                         // TSan: what the host did before the launch
+  void* tsan = nullptr;                        // creates the threads; null: the host does
+};
+
 struct Block {
-  std::vector<Fiber> fibers;
-  std::vector<Fiber*> ready;
-  size_t first_ready = 0;
-  std::vector<Fiber*> polling;  // in wait_until
-  std::vector<std::function<void()>> idle_actions;
-  bool progress = false;
+  Stream* stream = nullptr;
+  uint3 index{};
+  std::vector<Thread> threads;
   int live = 0;
   std::map<int, Meeting> barriers;                    // by barrier number
   std::map<std::pair<int, unsigned>, Meeting> warps;  // by warp and mask
   std::vector<Meeting> full_warps;                    // the common case of the above
   std::map<int, Meeting> warpgroups;
-  std::unique_ptr<unsigned char[]> shared;
-  const std::function<void()>* kernel = nullptr;
-} block;
+  std::map<const void*, std::shared_ptr<void>> slots;
+  unsigned char* shared = nullptr;
+};
 
-Fiber* current = nullptr;
-Fiber scheduler;  // stands for the thread that called run_grid
+// Who can run, over all blocks that live.
+std::vector<Thread*> ready;
+size_t first_ready = 0;
+std::vector<Thread*> polling;                                              // in wait_until
+std::vector<std::pair<const Block*, std::function<void()>>> idle_actions;  // and whose they are
+bool progress = false;
+
+Thread* current = nullptr;
+Thread scheduler;  // stands for the thread that called run_grid
+std::vector<std::unique_ptr<Block>> spare_blocks;
 uint64_t random_state = 1;
+
+std::mutex running;
+thread_local std::vector<Grid>* recording = nullptr;
+thread_local Stream* overlapping = nullptr;
 
 uint32_t random_below(uint32_t bound) {
   random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
   return uint32_t((random_state >> 32) % bound);
 }
 
-void switch_to(Fiber* next) {
-  Fiber* previous = current;
+void show(const Thread& thread) {
+  threadIdx = thread.index;
+  if (!thread.block) return;
+  const Grid& grid = thread.block->stream->grids.front();
+  blockIdx = thread.block->index;
+  blockDim = grid.threads;
+  gridDim = grid.blocks;
+}
+
+void switch_to(Thread* next) {
+  Thread* previous = current;
   if (next == previous) return;
   current = next;
   ++statistics.switches;
-  threadIdx = next->index;
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(previous->done ? nullptr : &previous->fake_stack, next->stack,
-                                 kStackBytes);
-#endif
-#ifdef EMULATE_TSAN
-  __tsan_switch_to_fiber(next->tsan, __tsan_switch_to_fiber_no_sync);
-#endif
-  emulate_switch(&previous->stack_pointer, next->stack_pointer);
-#if defined(__SANITIZE_ADDRESS__)
-  const void* bottom;
-  size_t size;
-  __sanitizer_finish_switch_fiber(previous->fake_stack, &bottom, &size);
-  if (previous == &scheduler) return;
-#endif
+  show(*next);
+  switch_fiber(previous->fiber, next->fiber, previous->done);
 }
 
 // Nobody is ready: let those in wait_until look again, after one delayed action if nothing has
 // changed since they last looked. False when that cannot help either.
 bool wake_polling() {
-  block.ready.clear();
-  block.first_ready = 0;
-  if (block.polling.empty()) return false;
-  if (!block.progress) {
-    if (block.idle_actions.empty()) return false;
-    size_t chosen = settings.order == Order::shuffled ? random_below(block.idle_actions.size()) : 0;
-    auto action = std::move(block.idle_actions[chosen]);
-    block.idle_actions.erase(block.idle_actions.begin() + chosen);
+  ready.clear();
+  first_ready = 0;
+  if (polling.empty()) return false;
+  if (!progress) {
+    if (idle_actions.empty()) return false;
+    size_t chosen = settings.order == Order::shuffled ? random_below(idle_actions.size()) : 0;
+    auto action = std::move(idle_actions[chosen].second);
+    idle_actions.erase(idle_actions.begin() + chosen);
     action();
   }
-  block.progress = false;
-  block.ready.swap(block.polling);
+  progress = false;
+  ready.swap(polling);
   return true;
 }
 
-Fiber* take_ready() {
-  if (block.first_ready == block.ready.size() && !wake_polling()) return &scheduler;
+// The scheduler, where nobody can run.
+Thread* take_ready() {
+  if (first_ready == ready.size() && !wake_polling()) return &scheduler;
   switch (settings.order) {
     case Order::forward:
     case Order::reverse: {
-      Fiber* fiber = block.ready[block.first_ready++];
-      if (block.first_ready == 1024) {
-        block.ready.erase(block.ready.begin(), block.ready.begin() + 1024);
-        block.first_ready = 0;
+      Thread* thread = ready[first_ready++];
+      if (first_ready == 1024) {
+        ready.erase(ready.begin(), ready.begin() + 1024);
+        first_ready = 0;
       }
-      return fiber;
+      return thread;
     }
     case Order::shuffled: {
-      size_t left = block.ready.size() - block.first_ready;
-      std::swap(block.ready[block.first_ready + random_below(left)], block.ready.back());
+      size_t left = ready.size() - first_ready;
+      std::swap(ready[first_ready + random_below(left)], ready.back());
       [[fallthrough]];
     }
     case Order::greedy: {
-      Fiber* fiber = block.ready.back();
-      block.ready.pop_back();
-      return fiber;
+      Thread* thread = ready.back();
+      ready.pop_back();
+      return thread;
     }
   }
   return &scheduler;
 }
 
-void make_ready(const std::vector<Fiber*>& fibers) {
-  auto add = [](Fiber* fiber) {
-    if (fiber) block.ready.push_back(fiber);
+void make_ready(const std::vector<Thread*>& threads) {
+  auto add = [](Thread* thread) {
+    if (thread) ready.push_back(thread);
   };
   if (settings.order == Order::forward) {
-    for (auto i = fibers.begin(); i != fibers.end(); ++i) add(*i);
+    for (auto i = threads.begin(); i != threads.end(); ++i) add(*i);
   } else {
-    for (auto i = fibers.rbegin(); i != fibers.rend(); ++i) add(*i);
+    for (auto i = threads.rbegin(); i != threads.rend(); ++i) add(*i);
   }
 }
 
@@ -208,9 +189,9 @@ void complete(Meeting& meeting) {
   std::fill(meeting.operands.begin(), meeting.operands.end(), nullptr);
 }
 
-// The calling fiber's coming to a meeting of `expected` among `size` members; true for the last.
+// The calling thread's coming to a meeting of `expected` among `size` members; true for the last.
 bool arrive(Meeting& meeting, int size, int position, int expected, void* operand) {
-  block.progress = true;
+  progress = true;
   if (meeting.members.empty()) meeting.members.resize(size), meeting.operands.resize(size);
   meeting.operands[position] = operand;
   return ++meeting.arrived == expected;
@@ -223,17 +204,11 @@ void attend(Meeting& meeting, int size, int position, int expected, void* operan
   meeting.members[position] = current;
   meeting.step = step;
   current->waiting_at = &where;
-#ifdef EMULATE_TSAN
   char* clock = &meeting.clock[meeting.round % 2];
-  if (orders_memory) __tsan_release(clock);
-#else
-  (void)orders_memory;
-#endif
+  if (orders_memory) release(clock);
   if (last) complete(meeting);
   switch_to(take_ready());
-#ifdef EMULATE_TSAN
-  if (orders_memory) __tsan_acquire(clock);
-#endif
+  if (orders_memory) acquire(clock);
   current->waiting_at = nullptr;
 }
 
@@ -247,7 +222,7 @@ void check_place(Meeting& meeting, const Where& where) {
 
 // A named barrier: `threads` come, from wherever they are, each once in a round.
 Meeting& named_barrier(int barrier, int threads, const Where& where) {
-  Meeting& meeting = block.barriers[barrier];
+  Meeting& meeting = current->block->barriers[barrier];
   if (threads <= 0 || threads % 32 != 0) fail("a barrier counts whole warps", where);
   if (meeting.arrived == 0) meeting.threads = threads;
   if (meeting.threads != threads) fail("threads disagree on how many meet at a barrier", where);
@@ -256,17 +231,17 @@ Meeting& named_barrier(int barrier, int threads, const Where& where) {
   return meeting;
 }
 
-int live_lanes(int warp, unsigned mask) {
+int live_lanes(const Block& block, int warp, unsigned mask) {
   int count = 0;
   for (int lane = 0; lane < 32; ++lane) {
     size_t rank = size_t(warp) * 32 + lane;
-    count += (mask >> lane & 1) && rank < block.fibers.size() && !block.fibers[rank].done;
+    count += (mask >> lane & 1) && rank < block.threads.size() && !block.threads[rank].done;
   }
   return count;
 }
 
-void finish_copies(Fiber& fiber, int up_to_group) {
-  auto& copies = fiber.copies;
+void finish_copies(Thread& thread, int up_to_group) {
+  auto& copies = thread.copies;
   size_t kept = 0;
   for (Copy& copy : copies) {
     if (copy.group >= up_to_group) {
@@ -281,127 +256,235 @@ void finish_copies(Fiber& fiber, int up_to_group) {
   copies.resize(kept);
 }
 
-void fiber_main() {
-#if defined(__SANITIZE_ADDRESS__)
-  const void* bottom;
-  size_t size;
-  __sanitizer_finish_switch_fiber(nullptr, &bottom, &size);
-  if (!scheduler.stack) scheduler.stack = static_cast<char*>(const_cast<void*>(bottom));
-#endif
-  (*block.kernel)();
-  finish_copies(*current, current->group + 1);
-#ifdef EMULATE_TSAN
-  __tsan_release(&block);
-#endif
-  Fiber* next;
-  {
-    Machinery machinery;
-    current->done = true;
-    --block.live;
-    // Whoever waits for "all threads that still live" may have waited for this one.
-    Meeting& barrier = block.barriers[0];
-    if (barrier.arrived > 0 && barrier.arrived == block.live) complete(barrier);
-    int warp = current->rank / 32;
-    Meeting& full = block.full_warps[warp];
-    if (full.arrived > 0 && full.arrived == live_lanes(warp, ~0u)) complete(full);
-    next = take_ready();
+// What comes after a thread's last instruction. Whoever waits for "all threads that still live" may
+// have waited for this one.
+Thread* end_thread(Block& block) {
+  Machinery machinery;
+  for (auto& action : current->before_end) action();
+  current->before_end.clear();
+  current->done = true;
+  --block.live;
+  Meeting& barrier = block.barriers[0];
+  if (barrier.arrived > 0 && barrier.arrived == block.live) complete(barrier);
+  const int warp = current->rank / 32;
+  Meeting& full = block.full_warps[warp];
+  if (full.arrived > 0 && full.arrived == live_lanes(block, warp, ~0u)) complete(full);
+  if (block.live > 0) return take_ready();
+  for (const auto& action : idle_actions) {
+    if (action.first == &block)
+      fail("a block ends while copies into it are under way", {__FILE__, __LINE__});
   }
-  switch_to(next);
+  return &scheduler;
+}
+
+void thread_main() {
+  entered(current->fiber, scheduler.fiber);
+  Block& block = *current->block;
+  block.stream->grids.front().kernel();
+  finish_copies(*current, current->group + 1);
+  release(&block.stream->clock);
+  switch_to(end_thread(block));
   std::abort();
 }
 
-void prepare(Fiber& fiber, int rank, dim3 size) {
-  fiber.rank = rank;
-  fiber.index = {rank % size.x, rank / size.x % size.y, rank / (size.x * size.y)};
-  fiber.done = false;
-  fiber.group = 0;
-  fiber.copies.clear();
-  if (!fiber.stack) {
-    fiber.stack = static_cast<char*>(mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
-                                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+// A block of `threads` threads, from those that have ended where one fits. Not under TSan, whose
+// clocks would take what this block does for ordered after what the ended one did.
+std::unique_ptr<Block> take_block(size_t threads) {
+#ifndef EMULATE_TSAN
+  for (auto& spare : spare_blocks) {
+    if (spare->threads.size() != threads) continue;
+    auto block = std::move(spare);
+    std::swap(spare, spare_blocks.back());
+    spare_blocks.pop_back();
+    return block;
   }
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(fiber.stack, kStackBytes);  // the last block's frames
 #endif
-  // What emulate_switch pops: six registers and the return address; one more keeps the alignment.
-  void** top = reinterpret_cast<void**>(fiber.stack + kStackBytes) - 8;
-  std::fill(top, top + 8, nullptr);
-  top[6] = reinterpret_cast<void*>(&fiber_main);
-  fiber.stack_pointer = top;
-#ifdef EMULATE_TSAN
-  fiber.tsan = __tsan_create_fiber(0);
-#endif
+  auto block = std::make_unique<Block>();
+  block->threads.resize(threads);
+  block->full_warps.resize((threads + 31) / 32);
+  return block;
 }
 
-void run_block(dim3 size, size_t shared_bytes) {
-  Machinery machinery;
-  int threads = size.x * size.y * size.z;
-  if (block.fibers.size() != size_t(threads)) {
-    for (size_t i = threads; i < block.fibers.size(); ++i) {
-      if (block.fibers[i].stack) munmap(block.fibers[i].stack, kStackBytes);
-    }
-    block.fibers.resize(threads);
-    block.full_warps.assign((threads + 31) / 32, {});
-    block.barriers.clear();
-    block.warps.clear();
-    block.warpgroups.clear();
-  }
-  block.shared.reset(new (std::align_val_t(1024)) unsigned char[shared_bytes]);
-  std::memset(block.shared.get(), 0xff, shared_bytes);  // NaN in every float format
-  block.live = threads;
-  block.idle_actions.clear();
-  block.polling.clear();
-  block.ready.clear();
-  block.first_ready = 0;
-  std::vector<Fiber*> all;
-  for (int rank = 0; rank < threads; ++rank) {
-    prepare(block.fibers[rank], rank, size);
-    all.push_back(&block.fibers[rank]);
-  }
-  make_ready(all);
-  statistics.threads += threads;
-  switch_to(take_ready());
-  for (Fiber& fiber : block.fibers) {
-    if (!fiber.done)
-      fail("deadlock: this thread waits for threads that never come", *fiber.waiting_at);
-  }
+void give_back(std::unique_ptr<Block> block) {
+  ::operator delete[](block->shared, std::align_val_t(1024));
+  block->shared = nullptr;
+  block->slots.clear();
+  block->barriers.clear();
+  block->warps.clear();
+  block->warpgroups.clear();
+  for (Thread& thread : block->threads) retire(thread.fiber);
+  spare_blocks.push_back(std::move(block));
 #ifdef EMULATE_TSAN
-  for (Fiber& fiber : block.fibers) {
-    __tsan_destroy_fiber(fiber.tsan);
-    munmap(fiber.stack, kStackBytes);  // TSan must forget who used it
-    fiber.stack = nullptr;
-  }
+  const size_t kept = 0;
+#else
+  const size_t kept = 64;
 #endif
-  ::operator delete[](block.shared.release(), std::align_val_t(1024));
+  while (spare_blocks.size() > kept) {
+    for (Thread& thread : spare_blocks.front()->threads) free_stack(thread.fiber);
+    spare_blocks.erase(spare_blocks.begin());
+  }
+}
+
+void start_block(Stream& stream, unsigned number) {
+  const Grid& grid = stream.grids.front();
+  const dim3 size = grid.threads;
+  auto block = take_block(size_t(size.x) * size.y * size.z);
+  block->stream = &stream;
+  block->index = {number % grid.blocks.x, number / grid.blocks.x % grid.blocks.y,
+                  number / (grid.blocks.x * grid.blocks.y)};
+  block->live = int(block->threads.size());
+  block->shared = new (std::align_val_t(1024)) unsigned char[grid.shared_bytes];
+  std::memset(block->shared, 0xff, grid.shared_bytes);  // NaN in every float format
+  std::vector<Thread*> all;
+  void* host = stream.tsan ? switch_tsan_thread(stream.tsan) : nullptr;
+  for (unsigned rank = 0; rank < block->threads.size(); ++rank) {
+    Thread& thread = block->threads[rank];
+    thread.block = block.get();
+    thread.rank = int(rank);
+    thread.index = {rank % size.x, rank / size.x % size.y, rank / (size.x * size.y)};
+    thread.done = false;
+    thread.group = 0;
+    thread.copies.clear();
+    start(thread.fiber, thread_main);
+    all.push_back(&thread);
+  }
+  if (host) switch_tsan_thread(host);
+  make_ready(all);
+  statistics.threads += int64_t(all.size());
+  stream.blocks.push_back(std::move(block));
+}
+
+unsigned count(dim3 size) {
+  return size.x * size.y * size.z;
+}
+
+// Takes away the blocks that have ended and starts the next ones; false at the end of all grids.
+bool advance(Stream& stream) {
+  std::erase_if(stream.blocks, [](std::unique_ptr<Block>& block) {
+    if (block->live > 0) return false;
+    give_back(std::move(block));
+    return true;
+  });
+  while (!stream.grids.empty()) {
+    const Grid& grid = stream.grids.front();
+    const unsigned blocks = count(grid.blocks);
+    while (stream.started < blocks && (stream.blocks.empty() || grid.together)) {
+      const unsigned i = stream.started++;
+      start_block(stream, settings.order == Order::forward ? i : blocks - 1 - i);
+    }
+    if (!stream.blocks.empty()) return true;
+    if (blocks > 0 && !stream.waited)
+      fail("no thread of a kernel calls ptx::wait_for_predecessor()", {__FILE__, __LINE__});
+    stream.grids.pop_front();
+    stream.started = 0;
+    stream.waited = false;
+  }
+  return false;
+}
+
+[[noreturn]] void report_deadlock(const std::vector<Stream*>& streams) {
+  for (const Stream* stream : streams) {
+    for (const auto& block : stream->blocks) {
+      for (const Thread& thread : block->threads) {
+        if (thread.done) continue;
+        show(thread);
+        fail("deadlock: this thread waits for threads that never come", *thread.waiting_at);
+      }
+    }
+  }
+  fail("deadlock", {__FILE__, __LINE__});
+}
+
+void run(const std::vector<Stream*>& streams) {
+  Machinery machinery;
+  random_state = settings.seed;
+  current = &scheduler;
+  adopt_thread(scheduler.fiber);
+  ready.clear();
+  first_ready = 0;
+  for (;;) {
+    bool alive = false;
+    for (Stream* stream : streams) alive |= advance(*stream);
+    if (!alive) break;
+    Thread* next = take_ready();
+    if (next == &scheduler) report_deadlock(streams);
+    switch_to(next);
+  }
+}
+
+// The host's doings so far are known to the stream's next grids.
+void follow_host(Stream& stream) {
+  if (!stream.tsan) return;
+  release(&stream.host_clock);
+  void* host = switch_tsan_thread(stream.tsan);
+  acquire(&stream.host_clock);
+  switch_tsan_thread(host);
 }
 
 }  // namespace
 
-void run_grid(dim3 grid, dim3 size, size_t shared_bytes, const std::function<void()>& kernel) {
-  gridDim = grid;
-  blockDim = size;
-  block.kernel = &kernel;
-  random_state = settings.seed;
-  current = &scheduler;
-#ifdef EMULATE_TSAN
-  scheduler.tsan = __tsan_get_current_fiber();
-#endif
-  unsigned blocks = grid.x * grid.y * grid.z;
-  for (unsigned i = 0; i < blocks; ++i) {
-    unsigned b = settings.order == Order::forward ? i : blocks - 1 - i;
-    blockIdx = {b % grid.x, b / grid.x % grid.y, b / (grid.x * grid.y)};
-    run_block(size, shared_bytes);
+void run_grid(Grid grid) {
+  if (recording) {
+    recording->push_back(std::move(grid));
+    return;
   }
-#ifdef EMULATE_TSAN
-  __tsan_acquire(&block);
-#endif
+  std::lock_guard lock(running);
+  Stream own;
+  Stream& stream = overlapping ? *overlapping : own;
+  follow_host(stream);
+  stream.grids.push_back(std::move(grid));
+  run({&stream});
+  if (!overlapping) acquire(&own.clock);
+}
+
+void run_together(const std::vector<std::function<void()>>& devices) {
+  std::vector<Stream> streams(devices.size());
+  std::vector<Stream*> all;
+  for (size_t i = 0; i < devices.size(); ++i) {
+    std::vector<Grid> grids;
+    recording = &grids;
+    devices[i]();
+    recording = nullptr;
+    streams[i].grids.assign(grids.begin(), grids.end());
+    all.push_back(&streams[i]);
+  }
+  std::lock_guard lock(running);
+  for (Stream& stream : streams) stream.tsan = make_tsan_thread();
+  run(all);
+  for (Stream& stream : streams) {
+    acquire(&stream.clock);
+    free_tsan_thread(stream.tsan);
+  }
+}
+
+Overlap::Overlap() {
+  if (overlapping) fail("one Overlap within another", {__FILE__, __LINE__});
+  overlapping = new Stream;
+  overlapping->tsan = make_tsan_thread();
+}
+Overlap::~Overlap() {
+  catch_up();
+  free_tsan_thread(overlapping->tsan);
+  delete overlapping;
+  overlapping = nullptr;
+}
+void catch_up() {
+  if (overlapping) acquire(&overlapping->clock);
+}
+void wait_for_predecessor() {
+  Stream& stream = *current->block->stream;
+  stream.waited = true;
+  acquire(&stream.clock);
 }
 
 unsigned char* dynamic_shared() {
-  return block.shared.get();
+  return current->block->shared;
 }
 int thread_rank() {
   return current->rank;
+}
+std::shared_ptr<void>& block_slot(const void* key) {
+  return current->block->slots[key];
 }
 
 void fail(const char* what, Where where) {
@@ -411,26 +494,28 @@ void fail(const char* what, Where where) {
 }
 
 void meet_warp(unsigned mask, void* operand, const Step& step, bool orders_memory, Where where) {
-  int warp = current->rank / 32, lane = current->rank % 32;
+  Block& block = *current->block;
+  const int warp = current->rank / 32, lane = current->rank % 32;
   if (!(mask >> lane & 1)) fail("the calling lane is not in the mask", where);
   Meeting& meeting = mask == ~0u ? block.full_warps[warp] : block.warps[{warp, mask}];
-  int expected =
-      mask == ~0u && block.live == int(block.fibers.size()) && block.fibers.size() % 32 == 0
+  const int expected =
+      mask == ~0u && block.live == int(block.threads.size()) && block.threads.size() % 32 == 0
           ? 32
-          : live_lanes(warp, mask);
+          : live_lanes(block, warp, mask);
   check_place(meeting, where);
   attend(meeting, 32, lane, expected, operand, &step, orders_memory, where);
 }
 
 void meet_warpgroup(void* operand, const Step& step, Where where) {
-  Meeting& meeting = block.warpgroups[current->rank / 128];
+  Meeting& meeting = current->block->warpgroups[current->rank / 128];
   check_place(meeting, where);
   attend(meeting, 128, current->rank % 128, 128, operand, &step, false, where);
 }
 
 void meet_block(int barrier, int threads, Where where) {
   Machinery machinery;
-  const int size = int(block.fibers.size());
+  Block& block = *current->block;
+  const int size = int(block.threads.size());
   if (barrier == 0) {
     Meeting& meeting = block.barriers[0];
     check_place(meeting, where);
@@ -447,7 +532,8 @@ int count_block(bool vote, Where where) {
     int count;
   } mine{vote, 0};
   Machinery machinery;
-  const size_t size = block.fibers.size();
+  Block& block = *current->block;
+  const size_t size = block.threads.size();
   const Step step = [size](void* const* operands) {
     int votes = 0;
     for (size_t i = 0; i < size; ++i) {
@@ -467,7 +553,8 @@ void arrive_block(int barrier, int threads, Where where) {
   Machinery machinery;
   Meeting& meeting = named_barrier(barrier, threads, where);
   release(&meeting.clock[meeting.round % 2]);
-  if (arrive(meeting, int(block.fibers.size()), current->rank, threads, current)) complete(meeting);
+  const int size = int(current->block->threads.size());
+  if (arrive(meeting, size, current->rank, threads, current)) complete(meeting);
 }
 
 void copy_async(void* to, const void* from, int bytes, int zero_bytes) {
@@ -485,28 +572,32 @@ void commit_copies() {
 void wait_copies(int groups_left) {
   finish_copies(*current, current->group - groups_left);
 }
+void before_end(std::function<void()> action) {
+  Machinery machinery;
+  current->before_end.push_back(std::move(action));
+}
 
-void wait_until(const std::function<bool()>& ready, Where where) {
+void wait_until(const std::function<bool()>& ready_now, Where where) {
   Machinery machinery;
   current->waiting_at = &where;
-  while (!ready()) {
-    block.polling.push_back(current);
+  while (!ready_now()) {
+    polling.push_back(current);
     switch_to(take_ready());
   }
   current->waiting_at = nullptr;
-  block.progress = true;
+  progress = true;
 }
 void when_idle(std::function<void()> action) {
   Machinery machinery;
   if (settings.copies == Copies::early) {
     action();
   } else {
-    block.idle_actions.push_back(std::move(action));
+    idle_actions.emplace_back(current->block, std::move(action));
   }
-  block.progress = true;
+  progress = true;
 }
 void note_progress() {
-  block.progress = true;
+  progress = true;
 }
 
 void release([[maybe_unused]] void* object) {

@@ -4,11 +4,14 @@
 // All waiting is one idea, a *meeting*: each member brings a pointer to its operands, the last to
 // arrive runs the step over everybody's operands, then all are released. __syncthreads is a meeting
 // of the block with an empty step; a shuffle, a vote, ldmatrix and mma.sync are meetings of a warp,
-// wgmma of four warps.
+// wgmma of four warps. What waits for memory (mbarriers, flags) polls whenever nobody else can run.
 //
 // What a GPU leaves open is decided by `settings`, so that a test can try every answer: the order
 // in which threads run, and whether asynchronous copies land at once or as late as they may. A
 // correct kernel gives the same bits under all of them.
+//
+// Blocks run one after the other, but those of a grid launched by launch_together(), and those of
+// several devices under run_together(), live at the same time and may wait for each other.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -19,7 +22,9 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <type_traits>
+#include <vector>
 
 #undef __global__
 #undef __device__
@@ -31,7 +36,8 @@
 #define __global__
 #define __device__
 #define __host__
-#define __shared__ static  // one OS thread runs the blocks in turn, so a static is the block's own
+// Neither poisoned nor watched, and shared by blocks that live together.
+#define __shared__ _Pragma("GCC error \"use shared_memory<Layout>() of device.h\"")
 #define __launch_bounds__(...)
 #define __cluster_dims__(...)
 #define __grid_constant__
@@ -67,7 +73,33 @@ struct Where {
 
 using Step = std::function<void(void* const* operands)>;  // absent members are null
 
-void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);
+struct Grid {
+  dim3 blocks, threads;
+  size_t shared_bytes = 0;
+  std::function<void()> kernel;  // one thread's run; owns its arguments
+  bool together = false;         // all blocks live at the same time
+};
+// Runs it to its end; within run_together(), queues it. Host threads take turns.
+void run_grid(Grid grid);
+
+// As many devices as there are functions, each of which queues launches for its own (and reads none
+// of their results). Device i runs its grids in order; the devices run at the same time, so that
+// their kernels may wait for each other's flags.
+void run_together(const std::vector<std::function<void()>>& devices);
+
+// While one lives, the calling thread's launches overlap as they do on a stream: for the race
+// detector a kernel knows of its predecessors' writes from wait_for_predecessor() on, and the host
+// from catch_up() or the end on.
+class Overlap {
+ public:
+  Overlap();
+  ~Overlap();
+  Overlap(const Overlap&) = delete;
+  Overlap& operator=(const Overlap&) = delete;
+};
+void catch_up();
+void wait_for_predecessor();  // every grid must, with one of its threads at least
+
 unsigned char* dynamic_shared();
 [[noreturn]] void fail(const char* what, Where where);
 int thread_rank();  // within the block
@@ -84,6 +116,19 @@ int count_block(bool vote, Where where);  // __syncthreads_count
 void copy_async(void* to, const void* from, int bytes, int zero_bytes);
 void commit_copies();
 void wait_copies(int groups_left);
+
+// Runs when the calling thread ends.
+void before_end(std::function<void()> action);
+
+// The calling thread's block's own T, made when first asked for.
+std::shared_ptr<void>& block_slot(const void* key);
+template <typename T>
+T& block_local() {
+  static const char key = 0;
+  auto& slot = block_slot(&key);
+  if (!slot) slot = std::make_shared<T>();
+  return *static_cast<T*>(slot.get());
+}
 
 // For barriers other than meetings: waits until `ready` holds; runs `action` at once, or under
 // Copies::late when every thread waits; note_progress says that someone's `ready` may have changed.

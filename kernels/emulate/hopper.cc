@@ -5,9 +5,8 @@
 #include "kernels/cuda/hopper.h"
 
 #include <map>
+#include <stdexcept>
 #include <vector>
-
-#include "kernels/half.h"
 
 namespace chorus::kernels::cuda::hopper {
 namespace {
@@ -18,6 +17,12 @@ struct Map {
   int box_rows;
 };
 static_assert(sizeof(Map) <= sizeof(CUtensorMap));
+
+Map read(const CUtensorMap& opaque) {
+  Map map;
+  std::memcpy(static_cast<void*>(&map), &opaque, sizeof map);
+  return map;
+}
 
 // What the 64 opaque bits of an mbarrier hold here. `bytes` is what is still expected.
 struct State {
@@ -33,49 +38,104 @@ State& state(Barrier& barrier) {
 void settle(Barrier& barrier) {
   State& s = state(barrier);
   if (s.missing == 0 && s.bytes == 0) s.phase ^= 1, s.missing = s.count;
+  emulate::note_progress();
 }
 
 uint32_t swizzle(uint32_t address) {
   return address ^ (address >> 7 & 7) << 4;
 }
 
-// Row `row`, column `k` of the operand behind a descriptor.
-float element(uint64_t descriptor, DType type, int row, int k) {
-  uint32_t start = (descriptor & 0x3fff) << 4, eight_rows = (descriptor >> 32 & 0x3fff) << 4;
-  uint32_t address = swizzle(start + row / 8 * eight_rows + row % 8 * 128 + k * 2);
-  uint16_t bits;
-  std::memcpy(&bits, emulate::dynamic_shared() + address, sizeof bits);
-  return type == DType::f16 ? f16_to_f32(bits) : bf16_to_f32(bits);
+// Calls action(place in shared memory, element of the matrix, bytes) for each 16 bytes of a box;
+// the element is null outside the matrix, and `bytes` says how many of the 16 lie inside.
+template <typename Action>
+void each_piece(const Map& map, int column, int row, unsigned char* shared, uint32_t box,
+                const Action& action) {
+  for (int r = 0; r < map.box_rows; ++r) {
+    for (int c = 0; c < 64; c += 8) {
+      const int64_t left = map.matrix.columns - (column + c);
+      const bool inside = row + r >= 0 && row + r < map.matrix.rows && left > 0;
+      const auto* data = static_cast<const uint16_t*>(map.matrix.data);
+      action(shared + swizzle(box + r * 128 + c * 2),
+             inside ? data + (row + r) * map.matrix.stride + column + c : nullptr,
+             inside ? int(left < 8 ? left : 8) * 2 : 0);
+    }
+  }
 }
 
+void check_box(const void* shared, int column, Where where) {
+  if (shared_address(shared) % 1024 != 0)
+    emulate::fail("a swizzled box starts at 1024 bytes", where);
+  if (column < 0 || column % 8 != 0)
+    emulate::fail("boxes start at a column that is a multiple of 8", where);
+}
+
+// Where row `row`, column `k` of the operand behind a descriptor stands.
+uint32_t place(uint64_t descriptor, int row, int k) {
+  const uint32_t start = (descriptor & 0x3fff) << 4, eight_rows = (descriptor >> 32 & 0x3fff) << 4;
+  return swizzle(start + row / 8 * eight_rows + row % 8 * 128 + k * 2);
+}
+uint32_t place_transposed(uint64_t descriptor, int row, int k) {
+  const uint32_t start = (descriptor & 0x3fff) << 4, box_bytes = (descriptor >> 16 & 0x3fff) << 4,
+                 eight_rows = (descriptor >> 32 & 0x3fff) << 4;
+  return swizzle(start + row / 64 * box_bytes + k / 8 * eight_rows + k % 8 * 128 + row % 64 * 2);
+}
+
+float number(uint16_t bits, bool bf16) {
+  return bf16 ? float(std::bit_cast<__nv_bfloat16>(bits)) : float(std::bit_cast<__half>(bits));
+}
+
+struct Operand {
+  float* d;
+  const ptx::Fragment4* a;
+};
 struct Multiplication {
-  std::vector<float*> d;  // by thread of the warpgroup
-  int columns;
-  DType type;
-  uint64_t a, b;
-  bool add;
-  int group;
+  std::vector<float*> d;          // by thread of the warpgroup
+  std::vector<ptx::Fragment4> a;  // the same, or empty where a is in shared memory
+  uint64_t a_shared = 0, b = 0;
+  int n = 0;
+  bool bf16 = true, transposed_b = false, accumulate = true;
+  const unsigned char* shared = nullptr;
+  int group = 0;
 };
 struct Warpgroup {
   std::vector<Multiplication> pending;
   int group = 0;
 };
-std::map<int, Warpgroup> warpgroups;
+
+struct Stores {  // of boxes, by one thread
+  std::vector<std::pair<int, std::function<void()>>> pending;
+  int group = 0;
+};
 
 // Thread t holds rows 16 * (t / 32) + t % 32 / 4 (+ 8), columns 8j + t % 4 * 2 (+ 1).
 void perform(const Multiplication& m) {
-  static float a[64][16], b[256][16];
+  float a[64][16], b[16][256], d[256];
+  const auto at = [&](uint32_t address) {
+    return number(*reinterpret_cast<const uint16_t*>(m.shared + address), m.bf16);
+  };
   for (int k = 0; k < 16; ++k) {
-    for (int row = 0; row < 64; ++row) a[row][k] = element(m.a, m.type, row, k);
-    for (int row = 0; row < m.columns; ++row) b[row][k] = element(m.b, m.type, row, k);
+    for (int row = 0; row < 64; ++row) {
+      if (m.a.empty()) {
+        a[row][k] = at(place(m.a_shared, row, k));
+      } else {
+        const uint32_t word =
+            m.a[row / 16 * 32 + row % 8 * 4 + k % 8 / 2].x[row % 16 / 8 + k / 8 * 2];
+        a[row][k] = number(uint16_t(k % 2 ? word >> 16 : word), m.bf16);
+      }
+    }
+    for (int column = 0; column < m.n; ++column) {
+      b[k][column] = at(m.transposed_b ? place_transposed(m.b, column, k) : place(m.b, column, k));
+    }
   }
-  for (int t = 0; t < 128; ++t) {
-    for (int i = 0; i < m.columns / 2; ++i) {
-      const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8;
-      const int column = i / 4 * 8 + t % 4 * 2 + i % 2;
-      float sum = 0;
-      for (int k = 0; k < 16; ++k) sum += a[row][k] * b[column][k];
-      m.d[t][i] = m.add ? m.d[t][i] + sum : sum;
+  for (int row = 0; row < 64; ++row) {
+    std::fill(d, d + m.n, 0.0f);
+    for (int k = 0; k < 16; ++k) {
+      for (int column = 0; column < m.n; ++column) d[column] += a[row][k] * b[k][column];
+    }
+    for (int column = 0; column < m.n; ++column) {
+      const int t = row / 16 * 32 + row % 8 * 4 + column % 8 / 2;
+      float& sum = m.d[t][column / 8 * 4 + row % 16 / 8 * 2 + column % 2];
+      sum = m.accumulate ? sum + d[column] : d[column];
     }
   }
 }
@@ -89,16 +149,21 @@ void perform_before(Warpgroup& warpgroup, int group) {
 }
 
 Warpgroup& mine() {
-  return warpgroups[emulate::thread_rank() / 128];
+  return emulate::block_local<std::map<int, Warpgroup>>()[emulate::thread_rank() / 128];
+}
+Stores& my_stores() {
+  return emulate::block_local<std::map<int, Stores>>()[emulate::thread_rank()];
 }
 
 }  // namespace
 
 CUtensorMap make_tensor_map(const Matrix& matrix, int box_rows) {
-  if (matrix.stride % 8 != 0 || reinterpret_cast<uintptr_t>(matrix.data) % 16 != 0) {
-    throw std::invalid_argument("make_tensor_map: rows must start at multiples of 16 bytes");
+  if (matrix.stride % 8 != 0 || reinterpret_cast<uintptr_t>(matrix.data) % 16 != 0 ||
+      matrix.stride < matrix.columns || matrix.rows < 1 || matrix.columns < 1) {
+    throw std::invalid_argument("make_tensor_map: rows must be multiples of 16 bytes");
   }
-  if (box_rows > 256) throw std::invalid_argument("make_tensor_map: more than 256 rows a box");
+  if (box_rows < 1 || box_rows > 256)
+    throw std::invalid_argument("make_tensor_map: a box has 1 to 256 rows");
   CUtensorMap opaque{};
   const Map map{matrix, box_rows};
   std::memcpy(&opaque, &map, sizeof map);
@@ -119,7 +184,6 @@ void arrive(Barrier& barrier) {
 
 void arrive_expecting(Barrier& barrier, int bytes) {
   emulate::release(&barrier);
-  emulate::note_progress();
   state(barrier).bytes += bytes;
   --state(barrier).missing;
   settle(barrier);
@@ -132,44 +196,102 @@ void wait(Barrier& barrier, int parity, Where where) {
 
 void load_box(void* shared, const CUtensorMap& opaque, int column, int row, Barrier& barrier,
               Where where) {
-  if (shared_address(shared) % 1024 != 0)
-    emulate::fail("load_box: a swizzled box starts at 1024 bytes", where);
-  Map map;
-  std::memcpy(static_cast<void*>(&map), &opaque, sizeof map);
+  check_box(shared, column, where);
+  const Map map = read(opaque);
+  const auto base = emulate::dynamic_shared();
+  const uint32_t box = shared_address(shared);
   emulate::note_write(shared, map.box_rows * 128);
+  each_piece(map, column, row, base, box, [](unsigned char*, const uint16_t* element, int bytes) {
+    emulate::note_read(element, bytes);
+  });
   emulate::release(&barrier);
   emulate::when_idle([=, &barrier] {
-    const auto* elements = static_cast<const uint16_t*>(map.matrix.data);
-    for (int r = 0; r < map.box_rows; ++r) {
-      for (int c = 0; c < 64; ++c) {
-        const bool inside = row + r < map.matrix.rows && column + c < map.matrix.columns;
-        const uint16_t bits =
-            inside ? elements[int64_t{row + r} * map.matrix.stride + column + c] : uint16_t{0};
-        const uint32_t address = swizzle(shared_address(shared) + r * 128 + c * 2);
-        std::memcpy(emulate::dynamic_shared() + address, &bits, sizeof bits);
-      }
-    }
+    each_piece(map, column, row, base, box,
+               [](unsigned char* to, const uint16_t* element, int bytes) {
+                 std::memset(to, 0, 16);
+                 if (bytes) std::memcpy(to, element, bytes);
+               });
     state(barrier).bytes -= map.box_rows * 128;
     settle(barrier);
   });
 }
 
-void multiply_emulated(float* d, int columns, DType type, uint64_t a, uint64_t b, bool add,
-                       Where where) {
+void load_bulk(void* shared, const void* global, int bytes, Barrier& barrier, Where where) {
+  if (bytes % 16 != 0 || shared_address(shared) % 16 != 0 ||
+      reinterpret_cast<uintptr_t>(global) % 16 != 0) {
+    emulate::fail("load_bulk takes multiples of 16 bytes", where);
+  }
+  emulate::note_read(global, bytes);
+  emulate::note_write(shared, bytes);
+  emulate::release(&barrier);
+  emulate::when_idle([=, &barrier] {
+    std::memcpy(shared, global, bytes);
+    state(barrier).bytes -= bytes;
+    settle(barrier);
+  });
+}
+
+void store_box(const CUtensorMap& opaque, int column, int row, const void* shared, Where where) {
+  check_box(shared, column, where);
+  const Map map = read(opaque);
+  const auto base = emulate::dynamic_shared();
+  const uint32_t box = shared_address(shared);
+  emulate::note_read(shared, map.box_rows * 128);
+  each_piece(map, column, row, base, box, [](unsigned char*, const uint16_t* element, int bytes) {
+    emulate::note_write(const_cast<uint16_t*>(element), bytes);
+  });
+  const auto action = [=] {
+    each_piece(map, column, row, base, box,
+               [](const unsigned char* from, const uint16_t* element, int bytes) {
+                 if (bytes) std::memcpy(const_cast<uint16_t*>(element), from, bytes);
+               });
+  };
+  if (emulate::settings.copies == emulate::Copies::early) {
+    action();
+  } else {
+    my_stores().pending.emplace_back(my_stores().group, action);
+    emulate::before_end([] { wait_stores_left(-1); });
+  }
+}
+
+void commit_stores() {
+  ++my_stores().group;
+}
+
+void wait_stores_left(int groups_left) {
+  Stores& stores = my_stores();
+  std::erase_if(stores.pending, [&](const auto& store) {
+    if (store.first >= stores.group - groups_left) return false;
+    store.second();
+    return true;
+  });
+}
+
+void multiply(float* d, int n, bool bf16, const uint64_t* a_shared, const ptx::Fragment4* a,
+              uint64_t b, bool transposed_b, bool accumulate, Where where) {
+  Operand operand{d, a};
   emulate::meet_warpgroup(
-      d,
-      [=](void* const* operands) {
-        Multiplication m{{}, columns, type, a, b, add, mine().group};
-        for (int t = 0; t < 128; ++t) m.d.push_back(static_cast<float*>(operands[t]));
-        mine().pending.push_back(m);
+      &operand,
+      [&](void* const* operands) {
+        Multiplication m;
+        m.a_shared = a_shared ? *a_shared : 0;
+        m.b = b;
+        m.n = n;
+        m.bf16 = bf16;
+        m.transposed_b = transposed_b;
+        m.accumulate = accumulate;
+        m.shared = emulate::dynamic_shared();
+        m.group = mine().group;
+        for (int t = 0; t < 128; ++t) {
+          const auto* other = static_cast<const Operand*>(operands[t]);
+          m.d.push_back(other->d);
+          if (other->a) m.a.push_back(*other->a);
+        }
+        mine().pending.push_back(std::move(m));
         if (emulate::settings.copies == emulate::Copies::early)
           perform_before(mine(), mine().group + 1);
       },
       where);
-}
-
-void multiply_m64n64k16(float (&d)[32], uint64_t a, uint64_t b, Where where) {
-  multiply_emulated(d, 64, DType::bf16, a, b, true, where);
 }
 
 void commit_multiply(Where where) {

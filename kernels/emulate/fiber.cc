@@ -1,0 +1,145 @@
+#include "kernels/emulate/fiber.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef EMULATE_TSAN  // this file is not compiled with -fsanitize=thread, so it must be told
+#include <sanitizer/tsan_interface.h>
+extern "C" void __tsan_ignore_thread_begin();
+extern "C" void __tsan_ignore_thread_end();
+#endif
+
+// Saves the callee-saved registers on this stack, stores the stack pointer, continues on the other:
+// 12 instructions, where swapcontext makes two system calls.
+extern "C" void emulate_switch(void** save, void* load);
+asm(R"(
+.text
+.globl emulate_switch
+.type emulate_switch,@function
+emulate_switch:
+  pushq %rbp; pushq %rbx; pushq %r12; pushq %r13; pushq %r14; pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15; popq %r14; popq %r13; popq %r12; popq %rbx; popq %rbp
+  ret
+.size emulate_switch,.-emulate_switch
+)");
+
+namespace chorus::emulate {
+namespace {
+constexpr size_t kStackBytes = 256 << 10;  // touched pages only cost memory
+}
+
+void start(Fiber& fiber, void (*main)()) {
+  if (!fiber.stack) {
+    void* memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+      std::perror("emulation: no memory for the stack of a CUDA thread");
+      std::abort();
+    }
+    fiber.stack = static_cast<const char*>(memory);
+    fiber.stack_bytes = kStackBytes;
+  }
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(fiber.stack, kStackBytes);  // the last run's frames
+#endif
+  // What emulate_switch pops: six registers and the return address; one more keeps the alignment.
+  void** top = reinterpret_cast<void**>(const_cast<char*>(fiber.stack) + kStackBytes) - 8;
+  std::fill(top, top + 8, nullptr);
+  top[6] = reinterpret_cast<void*>(main);
+  fiber.stack_pointer = top;
+  fiber.fake_stack = nullptr;
+#ifdef EMULATE_TSAN
+  fiber.tsan = __tsan_create_fiber(0);
+#endif
+}
+
+void entered([[maybe_unused]] Fiber& fiber, [[maybe_unused]] Fiber& scheduler) {
+#if defined(__SANITIZE_ADDRESS__)
+  const void* bottom = nullptr;
+  size_t size = 0;
+  __sanitizer_finish_switch_fiber(fiber.fake_stack, &bottom, &size);
+  if (!scheduler.stack) {
+    scheduler.stack = static_cast<const char*>(bottom);
+    scheduler.stack_bytes = size;
+  }
+#endif
+}
+
+void adopt_thread(Fiber& fiber) {
+  fiber = {};
+#ifdef EMULATE_TSAN
+  fiber.tsan = __tsan_get_current_fiber();
+#endif
+}
+
+void switch_fiber(Fiber& from, Fiber& to, [[maybe_unused]] bool last) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(last ? nullptr : &from.fake_stack, to.stack, to.stack_bytes);
+#endif
+#ifdef EMULATE_TSAN
+  __tsan_switch_to_fiber(to.tsan, __tsan_switch_to_fiber_no_sync);
+#endif
+  emulate_switch(&from.stack_pointer, to.stack_pointer);
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
+#endif
+}
+
+void retire([[maybe_unused]] Fiber& fiber) {
+#ifdef EMULATE_TSAN
+  __tsan_destroy_fiber(fiber.tsan);
+  fiber.tsan = nullptr;
+  free_stack(fiber);  // TSan must forget who used it
+#endif
+}
+
+void free_stack(Fiber& fiber) {
+  if (fiber.stack) munmap(const_cast<char*>(fiber.stack), fiber.stack_bytes);
+  fiber.stack = nullptr;
+}
+
+#ifdef EMULATE_TSAN
+void* make_tsan_thread() {
+  return __tsan_create_fiber(0);
+}
+void free_tsan_thread(void* thread) {
+  __tsan_destroy_fiber(thread);
+}
+void* switch_tsan_thread(void* thread) {
+  void* before = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(thread, __tsan_switch_to_fiber_no_sync);
+  return before;
+}
+Machinery::Machinery() {
+  __tsan_ignore_thread_begin();
+}
+Machinery::~Machinery() {
+  __tsan_ignore_thread_end();
+}
+#else
+void* make_tsan_thread() {
+  return nullptr;
+}
+void free_tsan_thread(void*) {}
+void* switch_tsan_thread(void*) {
+  return nullptr;
+}
+Machinery::Machinery() = default;
+Machinery::~Machinery() = default;
+#endif
+
+}  // namespace chorus::emulate

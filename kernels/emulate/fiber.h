@@ -1,0 +1,44 @@
+// Flows of control with stacks of their own, one OS thread running them all: a CUDA thread is one.
+// Knows how to tell AddressSanitizer and ThreadSanitizer about each switch; nothing about CUDA.
+#pragma once
+
+#include <cstddef>
+
+namespace chorus::emulate {
+
+struct Fiber {
+  void* stack_pointer = nullptr;  // while it does not run
+  const char* stack = nullptr;
+  size_t stack_bytes = 0;
+  void* fake_stack = nullptr;  // ASan's
+  void* tsan = nullptr;        // TSan's
+};
+
+// Makes `fiber` run `main` from the next switch to it on. A fiber that was started before keeps its
+// stack. TSan takes it for a thread that the running one created.
+void start(Fiber& fiber, void (*main)());
+// `main` begins with this.
+void entered(Fiber& fiber, Fiber& scheduler);
+// Makes `fiber` stand for the calling OS thread.
+void adopt_thread(Fiber& fiber);
+// Continues `to`, leaving `from`, for ever where `last`.
+void switch_fiber(Fiber& from, Fiber& to, bool last);
+// After its last switch: forgets what sanitizers remember of it. The stack stays for the next
+// start().
+void retire(Fiber& fiber);
+void free_stack(Fiber& fiber);
+
+// For TSan alone: a thread that never runs, but stands for whoever creates others.
+void* make_tsan_thread();
+void free_tsan_thread(void* thread);
+void* switch_tsan_thread(void* thread);  // answers who ran before
+
+// While one lives, TSan ignores the calling thread's accesses: allocation and memcpy are
+// intercepted even in uninstrumented code, and the scheduler's own memory is not the kernel's
+// business.
+struct Machinery {
+  Machinery();
+  ~Machinery();
+};
+
+}  // namespace chorus::emulate
