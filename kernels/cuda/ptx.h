@@ -51,11 +51,23 @@ __device__ inline uint4 load_streaming_16(const void* global) {
                : "l"(global));
   return v;
 }
+// The same where `wanted`; elsewhere `v` stays what it was. A predicate and no branch.
+__device__ inline void load_streaming_16_if(uint4& v, const void* global, bool wanted) {
+  asm volatile(
+      "{\n.reg .pred wanted;\nsetp.ne.u32 wanted, %5, 0;\n"
+      "@wanted ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n}\n"
+      : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w)
+      : "l"(global), "r"(uint32_t(wanted)));
+}
 #else
 inline uint4 load_streaming_16(const void* global, Where where = Where::current()) {
   if (reinterpret_cast<uintptr_t>(global) % 16 != 0)
     emulate::fail("a 16-byte load is not aligned", where);
   return *static_cast<const uint4*>(global);
+}
+inline void load_streaming_16_if(uint4& v, const void* global, bool wanted,
+                                 Where where = Where::current()) {
+  if (wanted) v = load_streaming_16(global, where);
 }
 #endif
 

@@ -1,0 +1,110 @@
+// Brings x into the form that the kernels read and hands it to the one that plan.h names. The
+// workspace is: counters of split tiles (zero between launches), x converted, sums of split tiles.
+#include "kernels/cuda/matmul.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstddef>
+
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/epilogue.h"
+#include "kernels/cuda/ptx.h"
+
+namespace chorus::kernels::cuda {
+namespace {
+
+constexpr int64_t kCounterBytes = kTileCountersMax * sizeof(uint32_t);
+constexpr int kThreads = 256;
+
+DType operand_of(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::f32:
+      return DType::f32;
+    case WeightFormat::bf16:
+      return DType::bf16;
+    case WeightFormat::f16:
+      return DType::f16;
+  }
+  assert(false);
+  return DType::f32;
+}
+
+struct Rows {
+  const void* data = nullptr;
+  DType type = DType::f32;
+  int64_t rows = 0, cols = 0;
+  const int32_t* live_rows = nullptr;
+};
+
+__device__ inline float load_as_f32(const Rows& x, int64_t index) {
+  if (x.type == DType::f32) return static_cast<const float*>(x.data)[index];
+  if (x.type == DType::bf16) return static_cast<const __nv_bfloat16*>(x.data)[index];
+  return static_cast<const __half*>(x.data)[index];
+}
+
+// out [rows, stride] = x, with zeros from x.cols on. A block has one row.
+__global__ void operand_kernel(void* out, DType type, int64_t stride, const Rows x) {
+  ptx::let_successor_start();
+  ptx::wait_for_predecessor();
+  const int64_t row = blockIdx.x;
+  if (x.live_rows != nullptr && row >= *x.live_rows) return;
+  for (int64_t i = threadIdx.x; i < stride; i += kThreads) {
+    store_as(out, type, row * stride + i, i < x.cols ? load_as_f32(x, row * x.cols + i) : 0.0f);
+  }
+}
+
+bool fits(const View& x, const DeviceWeight& weight) {
+  return x.type == operand_of(weight.format) &&
+         (weight.format == WeightFormat::f32 || x.cols % 8 == 0);
+}
+
+int64_t operand_bytes(const DeviceWeight& weight, int64_t rows) {
+  const int64_t bytes = rows * weight.stride * bytes_of(operand_of(weight.format));
+  return (bytes + 255) / 256 * 256;
+}
+
+}  // namespace
+
+int64_t matmul_workspace_bytes(const DeviceWeight& weight, int64_t rows_max) {
+  const int64_t split_rows =
+      std::min<int64_t>((rows_max + kFewRowsMax - 1) / kFewRowsMax * kFewRowsMax, kTokensAtOnce);
+  // A gated weight's halves are rounded up to tiles each.
+  const int64_t tiles = (weight.rows + kTileWeightRows - 1) / kTileWeightRows + 1;
+  const int64_t sums = kGroupsMax * tiles * kTileWeightRows * split_rows * int64_t{sizeof(float)};
+  return kCounterBytes + operand_bytes(weight, rows_max) + sums;
+}
+
+void matmul(const MatmulArgs& args, void* workspace, bool deterministic, cudaStream_t stream) {
+  const DeviceWeight& weight = *args.weight;
+  assert(args.x.cols == weight.cols && (!args.gated || weight.rows % 2 == 0));
+  if (args.x.rows == 0) return;
+  MatmulArgs call = args;
+  auto* operands = static_cast<std::byte*>(workspace) + kCounterBytes;
+  if (!fits(args.x, weight)) {
+    call.x.data = operands;
+    call.x.type = operand_of(weight.format);
+    call.x.cols = weight.stride;
+    const Rows x{args.x.data, args.x.type, args.x.rows, args.x.cols, args.x.live_rows};
+    launch(operand_kernel, dim3(unsigned(x.rows)), dim3(kThreads), 0, stream, call.x.data,
+           call.x.type, call.x.cols, x);
+  }
+  const MatmulPlan plan = plan_matmul({.rows = args.x.rows,
+                                       .n = weight.rows,
+                                       .k = weight.cols,
+                                       .format = weight.format,
+                                       .gated = args.gated,
+                                       .deterministic = deterministic},
+                                      args.limits);
+  switch (plan.kernel) {
+    case MatmulKernel::f32:
+      return matmul_f32(call, stream);
+    case MatmulKernel::few:
+      return matmul_few(call, plan, workspace, operands + operand_bytes(weight, args.x.rows),
+                        stream);
+    case MatmulKernel::many:
+      return matmul_many(call, stream);
+  }
+  assert(false);
+}
+
+}  // namespace chorus::kernels::cuda
