@@ -1,0 +1,18 @@
+// out = x W^T (+ bias, + gated activation) for many rows on sm_90a. Which shapes come here, and
+// with which tile, is large_matmul.h's business.
+#pragma once
+
+#include "kernels/cuda/matmul.h"
+
+namespace chorus::kernels::cuda {
+
+// Whether the kernel takes these arguments on a device of compute capability 9.0: bf16 or f16
+// weights, x of the weight's type, out of that type or f32; columns of x a multiple of 8, of out a
+// multiple of 4.
+bool matmul_hopper_takes(const MatmulArgs& args);
+// `tile_columns`: 64, 128, 192 or 256; a result's bits do not depend on it. At most
+// `multiprocessors` blocks are launched.
+void matmul_hopper(const MatmulArgs& args, int tile_columns, int multiprocessors,
+                   cudaStream_t stream);
+
+}  // namespace chorus::kernels::cuda
