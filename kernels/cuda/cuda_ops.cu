@@ -56,8 +56,9 @@ class CudaProgram final : public Program {
   };
   std::vector<Operation> operations;
   std::vector<const int32_t*> counts;  // host shadows of all live counts that the launches look at
-  Memory matmul_workspace, attention_workspace, sample_workspace;
-  int64_t matmul_bytes = 0, attention_bytes = 0, sample_bytes = 0;
+  Memory matmul_workspace, sample_workspace;
+  std::map<const KvStore*, Memory> attention_workspaces;  // by KV group
+  int64_t matmul_bytes = 0, sample_bytes = 0;
   mutable std::list<CachedGraph> graphs;  // most recently used first
 };
 
@@ -338,16 +339,26 @@ void CudaOps::gated_activation(View out, View gate_up, Gate gate) {
 void CudaOps::attention(const AttentionArgs& args) {
   watch(args.out);
   watch(args.spans);
-  auto& bytes = recording_->attention_bytes;
-  bytes = std::max(bytes, attention_workspace_bytes(args, args.out.rows, args.spans.rows,
-                                                    args.block_table.cols * kBlockTokens));
+  const AttentionRoom room = attention_room(args);
+  auto& workspaces = recording_->attention_workspaces;
+  const bool first = !workspaces.contains(args.kv);  // of the group's layers
+  if (first) {
+    workspaces[args.kv] = cuda::allocate(attention_workspace_bytes(args, room));
+  }
+  void* workspace = workspaces[args.kv].get();
   add([=, this] {
     AttentionArgs call = args;
     call.out = cut(args.out);
     call.qkv = cut(args.qkv);
     call.spans = cut(args.spans);
     if (call.out.rows == 0) return;
-    cuda::attention(call, running().attention_workspace.get(), options_.deterministic, stream());
+    const AttentionContext context{.workspace = workspace,
+                                   .room = room,
+                                   .capability = facts_.capability,
+                                   .multiprocessors = facts_.multiprocessors,
+                                   .deterministic = options_.deterministic};
+    if (first) attention_plan(call, context, stream());
+    cuda::attention(call, context, stream());
   });
 }
 
@@ -390,7 +401,6 @@ std::unique_ptr<Program> CudaOps::end_record() {
   auto program = std::move(recording_);
   join_gates(program->operations);
   program->matmul_workspace = cuda::allocate(program->matmul_bytes);
-  program->attention_workspace = cuda::allocate(program->attention_bytes);
   program->sample_workspace = cuda::allocate(program->sample_bytes);
   return program;
 }

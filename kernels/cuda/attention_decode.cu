@@ -1,0 +1,295 @@
+// Attention for few query rows: tiles of 16 rows (the heads of a KV head's group, times a few
+// tokens) over one span of 256 keys each, or over all keys one span after the other.
+//
+// A block of 4 warps walks the tiles of its items; a ring of tiles in shared memory is filled by
+// cp.async across item borders, so that 64 KB and more are on their way in each multiprocessor. For
+// a tile, each warp multiplies the 16 query rows with a quarter of the keys (mma, queries as the
+// 16-row operand), the warps exchange the rows' maxima, write their weights to shared memory, and
+// then each sums up a quarter of the head's dimensions over all keys. The last block of a row tile
+// to finish merges the parts in order.
+//
+// Bound: bytes of keys and values, each read once. A tile of 64 tokens of 128 dimensions is 32 KB:
+// at 4.8 TB/s a multiprocessor of an H200 has 900 ns for it, and takes about 400 ns when one block
+// is alone (two mma chains of 8 and 4 links, three barriers); two blocks overlap.
+#include <stdexcept>
+
+#include "kernels/cuda/attention_work.h"
+
+namespace chorus::kernels::cuda::attention_work {
+namespace {
+
+constexpr int kWarps = 4, kThreads = 32 * kWarps;
+constexpr int kMergedAtOnce = 32;  // parts, one per lane
+
+template <typename T, int dim, int stages>
+struct DecodeShared {
+  T keys[stages][kKeys<dim>][kPitch<dim>];
+  T values[stages][kKeys<dim>][kPitch<dim>];
+  T queries[kDecodeRows][kPitch<dim>];
+  T weights[kDecodeRows][kKeys<dim> + 8];
+  float highest[kWarps][kDecodeRows];
+  Shares shares[kWarps][kMergedAtOnce];
+  float sums[kWarps][kMergedAtOnce];
+  uint32_t arrived;
+};
+
+// Where the parts of an item's tile keep row `r`.
+__device__ inline int64_t partial_of(const Shape& shape, const Item& item, int kv_head, int part,
+                                     int r) {
+  const int rows = min(kDecodeRows, item.count * shape.group_max);
+  return item.partials + int64_t(kv_head * item.parts + part) * rows + r;
+}
+
+// The last block of a tile merges its parts, a warp per row, 32 parts at a time: lanes find out
+// what each is multiplied by, then hold two dimensions each.
+template <typename Shared>
+__device__ inline void merge_parts(const Shape& shape, const Work& work, const Item& item,
+                                   const Rows& rows, int kv_head, Shared& shared) {
+  constexpr int kPairs = 4;  // of dimensions a lane: head_dim <= 256
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  for (int r = warp; r < rows.count; r += kWarps) {
+    float maximum = kLowest, sum = 0;
+    float2 value[kPairs]{};
+    for (int begin = 0; begin < item.parts; begin += kMergedAtOnce) {
+      const bool some = begin + lane < item.parts;
+      float2 state{kLowest, 0};
+      if (some) state = work.states[partial_of(shape, item, kv_head, begin + lane, r)];
+      // The maximum before and after each part, as if they came one after the other.
+      float after = state.x;
+      for (int distance = 1; distance < 32; distance *= 2) {
+        const float earlier = __shfl_up_sync(~0U, after, distance);
+        if (lane >= distance) after = fmaxf(after, earlier);
+      }
+      after = fmaxf(after, maximum);
+      float before = __shfl_up_sync(~0U, after, 1);
+      if (lane == 0) before = maximum;
+      maximum = __shfl_sync(~0U, after, 31);
+      __syncwarp();  // the round before has read them
+      shared.shares[warp][lane] = merge_maximum(before, state.x);
+      shared.sums[warp][lane] = state.y;
+      __syncwarp();
+      const int count = min(kMergedAtOnce, item.parts - begin);
+#pragma unroll 8
+      for (int p = 0; p < count; ++p) {
+        const Shares shares = shared.shares[warp][p];
+        sum = merged(sum, shared.sums[warp][p], shares);
+        const float* from =
+            work.values + partial_of(shape, item, kv_head, begin + p, r) * shape.head_dim;
+#pragma unroll
+        for (int i = 0; i < kPairs; ++i) {
+          const int column = 64 * i + 2 * lane;
+          if (column < shape.head_dim) {
+            const float2 part = *reinterpret_cast<const float2*>(from + column);
+            value[i].x = merged(value[i].x, part.x, shares);
+            value[i].y = merged(value[i].y, part.y, shares);
+          }
+        }
+      }
+    }
+    const float inverse = 1.0F / sum;
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      const int column = 64 * i + 2 * lane;
+      if (column < shape.head_dim) {
+        store_pair(shape, item.row + rows.token(r), rows.head_of(r) * shape.head_dim + column,
+                   value[i].x * inverse, value[i].y * inverse);
+      }
+    }
+  }
+}
+
+template <typename T, int dim, int stages>
+__global__ void __launch_bounds__(kThreads)
+    attention_decode_kernel(const __grid_constant__ Shape shape,
+                            const __grid_constant__ Work work) {
+  constexpr int keys = kKeys<dim>, warp_keys = keys / kWarps;
+  constexpr int pairs = dim / 16 / kWarps;  // of 8 dimensions, a warp
+  using Shared = DecodeShared<T, dim, stages>;
+  Shared& shared = shared_memory<Shared>();
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  ptx::let_successor_start();
+  ptx::wait_for_predecessor();
+
+  const int item_count = work.counts[0];
+  const Item* items = work.decode + (work.decode_capacity - item_count);
+  Walk<kDecodeRows, keys> ahead(shape, items, item_count);
+  const auto fetch = [&](int stage) {
+    if (!ahead.done()) {
+      copy_tile<T, dim, kThreads>(shape, ahead, &shared.keys[stage][0][0],
+                                  &shared.values[stage][0][0]);
+      ahead.advance(shape);
+    }
+    ptx::commit_copies();
+  };
+  for (int stage = 0; stage < stages - 1; ++stage) fetch(stage);
+
+  int stage = 0;
+  for (int index = int(blockIdx.x); index < item_count * shape.kv_heads; index += int(gridDim.x)) {
+    const Item item = items[index / shape.kv_heads];
+    const int kv_head = index % shape.kv_heads;
+    const Rows rows = rows_of<kDecodeRows>(shape, item, kv_head);
+    if (rows.count == 0) continue;
+    const Range range = range_of(shape, item, rows);
+
+    load_queries<T, dim, kThreads, kDecodeRows>(shape, item, rows, &shared.queries[0][0]);
+    __syncthreads();
+    ptx::Fragment4 queries[dim / 16];
+#pragma unroll
+    for (int k = 0; k < dim / 16; ++k) {
+      queries[k] = ptx::ldmatrix_x4(&shared.queries[lane % 16][k * 16 + lane / 16 * 8]);
+    }
+    Sight sight[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) sight[h] = sight_of(shape, item, rows, lane / 4 + 8 * h);
+
+    State<2 * pairs> total, state;
+    total.clear();
+    state.clear();
+    for (int begin = range.begin / keys * keys; begin < range.end; begin += keys) {
+      if (begin % kSpanTokens == 0 && begin > range.begin) {
+        total.merge(state);
+        state.clear();
+      }
+      ptx::wait_copies<stages - 2>();
+      __syncthreads();  // the tile is there for all, and nobody reads the one before any more
+      fetch((stage + stages - 1) % stages);
+
+      // Scores of this warp's keys.
+      float scores[warp_keys / 8][4] = {};
+      float highest[2] = {-INFINITY, -INFINITY};
+#pragma unroll
+      for (int n = 0; n < warp_keys / 8; ++n) {
+        const int key = warp * warp_keys + n * 8;
+#pragma unroll
+        for (int k = 0; k < dim / 16; k += 2) {
+          const auto b =
+              ptx::ldmatrix_x4(&shared.keys[stage][key + lane % 8][k * 16 + lane / 8 * 8]);
+          ptx::mma_m16n8k16<T>(scores[n], queries[k], {{b.x[0], b.x[1]}});
+          ptx::mma_m16n8k16<T>(scores[n], queries[k + 1], {{b.x[2], b.x[3]}});
+        }
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const bool seen = sight[i / 2].sees(begin + key + lane % 4 * 2 + i % 2);
+          scores[n][i] = seen ? capped(scores[n][i], shape.soft_cap) : -INFINITY;
+          highest[i / 2] = fmaxf(highest[i / 2], scores[n][i]);
+        }
+      }
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        highest[h] = ptx::warp_max<4>(highest[h]);
+        if (lane % 4 == 0) shared.highest[warp][lane / 4 + 8 * h] = highest[h];
+      }
+      __syncthreads();
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        for (int w = 0; w < kWarps; ++w) {
+          highest[h] = fmaxf(highest[h], shared.highest[w][lane / 4 + 8 * h]);
+        }
+      }
+      state.raise(highest);
+#pragma unroll
+      for (int n = 0; n < warp_keys / 8; ++n) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          *reinterpret_cast<uint32_t*>(
+              &shared.weights[lane / 4 + 8 * h][warp * warp_keys + n * 8 + lane % 4 * 2]) =
+              ptx::pack<T>(weight_of(scores[n][2 * h], state.maximum[h]),
+                           weight_of(scores[n][2 * h + 1], state.maximum[h]));
+        }
+      }
+      __syncthreads();
+
+      // Every warp: all keys, its dimensions 16 * (warp + 4 p) ....
+#pragma unroll
+      for (int k = 0; k < keys / 16; ++k) {
+        const auto a = ptx::ldmatrix_x4(&shared.weights[lane % 16][k * 16 + lane / 16 * 8]);
+        ptx::mma_m16n8k16<T>(state.sum, a, ones<T>());
+#pragma unroll
+        for (int p = 0; p < pairs; ++p) {
+          const auto b = ptx::ldmatrix_x4_transposed(
+              &shared.values[stage][k * 16 + lane % 16][(warp + kWarps * p) * 16 + lane / 16 * 8]);
+          ptx::mma_m16n8k16<T>(state.values[2 * p], a, {{b.x[0], b.x[1]}});
+          ptx::mma_m16n8k16<T>(state.values[2 * p + 1], a, {{b.x[2], b.x[3]}});
+        }
+      }
+      stage = (stage + 1) % stages;
+    }
+    if (item.part == kWhole) total.merge(state);
+
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int r = lane / 4 + 8 * h;
+      if (r >= rows.count) continue;
+      if (item.part == kWhole) {
+        const float inverse = 1.0F / total.sum[2 * h];
+#pragma unroll
+        for (int f = 0; f < 2 * pairs; ++f) {
+          const int column = (warp + f / 2 * kWarps) * 16 + f % 2 * 8 + lane % 4 * 2;
+          if (column < shape.head_dim) {
+            store_pair(shape, item.row + rows.token(r), rows.head_of(r) * shape.head_dim + column,
+                       total.values[f][2 * h] * inverse, total.values[f][2 * h + 1] * inverse);
+          }
+        }
+      } else {
+        const int64_t at = partial_of(shape, item, kv_head, item.part, r);
+        if (warp == 0 && lane % 4 == 0) work.states[at] = {state.maximum[h], state.sum[2 * h]};
+#pragma unroll
+        for (int f = 0; f < 2 * pairs; ++f) {
+          const int column = (warp + f / 2 * kWarps) * 16 + f % 2 * 8 + lane % 4 * 2;
+          if (column < shape.head_dim) {
+            *reinterpret_cast<float2*>(work.values + at * shape.head_dim + column) = {
+                state.values[f][2 * h], state.values[f][2 * h + 1]};
+          }
+        }
+      }
+    }
+    if (item.part != kWhole) {
+      // The barrier hands the block's writes to thread 0, whose counting hands them on.
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        uint32_t* arrived = work.arrived + item.partials / 2 + kv_head;
+        shared.arrived = ptx::fetch_add(arrived, 1);
+        if (shared.arrived + 1 == uint32_t(item.parts)) *arrived = 0;  // for the next launch
+      }
+      __syncthreads();
+      if (shared.arrived + 1 == uint32_t(item.parts)) {
+        merge_parts(shape, work, item, rows, kv_head, shared);
+      }
+    }
+    __syncthreads();  // queries and `arrived` may be written again
+  }
+  ptx::wait_copies<0>();
+}
+
+template <typename T, int dim, int stages>
+void launch_decode(const Shape& shape, const Work& work, int64_t shared_bytes_max,
+                   cudaStream_t stream) {
+  using Shared = DecodeShared<T, dim, stages>;
+  launch(attention_decode_kernel<T, dim, stages>, grid_of(shape, sizeof(Shared), shared_bytes_max),
+         dim3(kThreads), sizeof(Shared), stream, shape, work);
+}
+
+template <typename T>
+void decode_as(const Shape& shape, const Work& work, int64_t shared_bytes_max,
+               cudaStream_t stream) {
+  if (shape.head_dim <= 64) {
+    launch_decode<T, 64, 3>(shape, work, shared_bytes_max, stream);
+  } else if (shape.head_dim <= 128) {
+    launch_decode<T, 128, 3>(shape, work, shared_bytes_max, stream);
+  } else {
+    launch_decode<T, 256, 3>(shape, work, shared_bytes_max, stream);
+  }
+}
+
+}  // namespace
+
+void decode(const Shape& shape, const Work& work, DType cache, int64_t shared_bytes_max,
+            cudaStream_t stream) {
+  if (cache == DType::f16) {
+    decode_as<__half>(shape, work, shared_bytes_max, stream);
+  } else {
+    decode_as<__nv_bfloat16>(shape, work, shared_bytes_max, stream);
+  }
+}
+
+}  // namespace chorus::kernels::cuda::attention_work

@@ -1,0 +1,316 @@
+// What the attention kernels share: the list of work, who sees which keys, and the softmax.
+//
+// A query row is one head of one token. The rows of a span for one KV head are numbered
+// token * group + head of the group, and cut into tiles of 16 (decode) or more (prefill): one tile
+// reads each key and value once for all its rows. Keys are walked in tiles of kKeys tokens that
+// begin at multiples of kKeys; each row keeps the running maximum, the sum and the weighted values
+// (online softmax, in base 2), and at every multiple of kSpanTokens these are set aside and merged,
+// in order, into the totals.
+//
+// So a row's arithmetic is a function of its own position alone: the same mma instructions in the
+// same order, whoever computes it. A block may walk one span of keys and leave the merging to the
+// last block of the row (decode), or walk them all (prefill): the bits are the same. What differs
+// between rows of a tile (keys that only some of them see) adds zeros, which changes nothing.
+#pragma once
+
+#include "kernels/cuda/kv_blocks.h"
+#include "kernels/cuda/ptx.h"
+
+namespace chorus::kernels::cuda::attention_work {
+
+inline constexpr int kSpanTokens = 256;
+inline constexpr int kDecodeRows = 16;
+inline constexpr int kPrefillTokens = 64;  // spans of so many tokens are the prefill kernel's
+inline constexpr int kKvHeadsMax = 128;
+inline constexpr int kWhole = -1;
+inline constexpr float kLowest = -1e30F;  // a maximum that no score comes near
+inline constexpr float kLog2E = 1.4426950408889634F;
+
+// Keys of a tile, and elements from one row in shared memory to the next: an odd number of 16-byte
+// pieces, so that eight rows of a matrix lie in different banks.
+template <int dim>
+inline constexpr int kKeys = dim > 128 ? 32 : 64;
+template <int dim>
+inline constexpr int kPitch = dim + 8;
+
+struct alignas(16) Item {
+  int32_t row, count, slot, position;  // the span
+  int32_t tile;                        // which of its query rows
+  int32_t part;                        // which span of keys, counted from the first; or kWhole
+  int32_t parts;                       // how many there are
+  int32_t partials;                    // where the partial results of the tile begin
+};
+
+// The list, and the memory that partial results wait in. Items stand at the end of their array.
+struct Work {
+  int32_t* counts = nullptr;  // of decode items, of prefill items
+  Item* decode = nullptr;
+  Item* prefill = nullptr;
+  int32_t decode_capacity = 0, prefill_capacity = 0, partials_capacity = 0;
+  uint32_t* arrived =
+      nullptr;               // [partials_capacity / 2] how many parts are done; zero between uses
+  float2* states = nullptr;  // [partials_capacity] maximum and sum
+  float* values = nullptr;   // [partials_capacity, head_dim]
+};
+
+struct Shape {
+  const float* qkv = nullptr;
+  void* out = nullptr;
+  const void* keys = nullptr;  // of the layer
+  const void* values = nullptr;
+  const int32_t* block_table = nullptr;
+  int64_t qkv_cols = 0, out_cols = 0, blocks_max = 0;
+  DType out_type = DType::f32;
+  int head_dim = 0;
+  int kv_heads = 0;
+  int group_max = 0;  // query heads of one KV head
+  int window = 0, chunk = 0;
+  float soft_cap = 0;
+  int multiprocessors = 0;                 // not the kernels' business: the launch's
+  uint16_t first_head[kKvHeadsMax + 1]{};  // query heads of KV head h: [first_head[h], [h + 1])
+};
+
+__device__ inline int first_visible(const Shape& shape, int position) {
+  if (shape.chunk > 0) return position - position % shape.chunk;
+  return shape.window > 0 ? max(0, position - shape.window + 1) : 0;
+}
+
+// The query rows of an item for one KV head.
+struct Rows {
+  int group, head;   // query heads of the KV head, and the first of them
+  int first, count;  // row r of the tile is row first + r of the span
+  __device__ int token(int r) const { return (first + r) / group; }
+  __device__ int head_of(int r) const { return head + (first + r) % group; }
+};
+template <int tile_rows>
+__device__ inline Rows rows_of(const Shape& shape, const Item& item, int kv_head) {
+  const int head = shape.first_head[kv_head], group = shape.first_head[kv_head + 1] - head;
+  const int first = item.tile * tile_rows;
+  return {group, head, first, max(0, min(tile_rows, item.count * group - first))};
+}
+
+// The tokens [begin, end) that an item has to walk: those that some row of it sees.
+struct Range {
+  int begin, end;
+};
+__device__ inline Range range_of(const Shape& shape, const Item& item, const Rows& rows) {
+  if (rows.count == 0) return {0, 0};
+  int begin = first_visible(shape, item.position + rows.token(0));
+  int end = item.position + rows.token(rows.count - 1) + 1;
+  if (item.part != kWhole) {
+    const int span = first_visible(shape, item.position) / kSpanTokens + item.part;
+    begin = max(begin, span * kSpanTokens);
+    end = min(end, (span + 1) * kSpanTokens);
+  }
+  return begin < end ? Range{begin, end} : Range{0, 0};
+}
+
+// Walks through the key tiles of a block's items, in the order in which they are computed, ahead of
+// the computation.
+template <int tile_rows, int keys>
+struct Walk {
+  const Item* items;
+  int work_count, work;  // an item for one KV head is a piece of work
+  Range range{};
+  int at = 0;  // first token of the next tile
+  int kv_head = 0;
+  const int32_t* table = nullptr;
+
+  __device__ Walk(const Shape& shape, const Item* list, int count)
+      : items(list), work_count(count * shape.kv_heads), work(int(blockIdx.x)) {
+    settle(shape);
+  }
+  __device__ bool done() const { return work >= work_count; }
+  // The next piece of work that has tiles.
+  __device__ void settle(const Shape& shape) {
+    for (; work < work_count; work += int(gridDim.x)) {
+      const Item item = items[work / shape.kv_heads];
+      kv_head = work % shape.kv_heads;
+      range = range_of(shape, item, rows_of<tile_rows>(shape, item, kv_head));
+      if (range.end == 0) continue;
+      at = range.begin / keys * keys;
+      table = shape.block_table + item.slot * shape.blocks_max;
+      return;
+    }
+  }
+  __device__ void advance(const Shape& shape) {
+    at += keys;
+    if (at < range.end) return;
+    work += int(gridDim.x);
+    settle(shape);
+  }
+};
+
+// Begins to bring the walk's next tile in: rows outside its range become zeros, and so do columns
+// beyond head_dim. `to_keys` and `to_values` are [keys][kPitch<dim>].
+template <typename T, int dim, int threads, int tile_rows, int keys>
+__device__ inline void copy_tile(const Shape& shape, const Walk<tile_rows, keys>& walk, T* to_keys,
+                                 T* to_values) {
+  constexpr int pieces = dim / 8;  // of 16 bytes
+  constexpr int rows_at_once = threads / pieces;
+  static_assert(threads % pieces == 0 && kBlockTokens % rows_at_once == 0);
+  const T* all_keys = static_cast<const T*>(shape.keys);
+  const T* all_values = static_cast<const T*>(shape.values);
+  int64_t block_at[keys / kBlockTokens];
+#pragma unroll
+  for (int b = 0; b < keys / kBlockTokens; ++b) {
+    const int token = walk.at + b * kBlockTokens;
+    const bool wanted = token < walk.range.end && token + kBlockTokens > walk.range.begin;
+    const int64_t block = wanted ? walk.table[token / kBlockTokens] : 0;
+    block_at[b] = (block * shape.kv_heads + walk.kv_head) * kBlockTokens * shape.head_dim;
+  }
+#pragma unroll
+  for (int i = 0; i < keys / rows_at_once; ++i) {
+    const int row = i * rows_at_once + int(threadIdx.x) / pieces;
+    const int column = int(threadIdx.x) % pieces * 8, token = walk.at + row;
+    const bool wanted =
+        token >= walk.range.begin && token < walk.range.end && column < shape.head_dim;
+    const int64_t from = wanted ? block_at[i * rows_at_once / kBlockTokens] +
+                                      row % kBlockTokens * shape.head_dim + column
+                                : 0;
+    ptx::copy_async_16(to_keys + row * kPitch<dim> + column, all_keys + from, wanted ? 16 : 0);
+    ptx::copy_async_16(to_values + row * kPitch<dim> + column, all_values + from, wanted ? 16 : 0);
+  }
+}
+
+// The tile's queries, rounded to T, to shared memory [tile_rows][kPitch<dim>]; zeros elsewhere.
+template <typename T, int dim, int threads, int tile_rows>
+__device__ inline void load_queries(const Shape& shape, const Item& item, const Rows& rows, T* to) {
+  constexpr int pieces = dim / 4;
+  static_assert(tile_rows * pieces % threads == 0);
+#pragma unroll 4
+  for (int i = 0; i < tile_rows * pieces / threads; ++i) {
+    const int index = int(threadIdx.x) + i * threads;
+    const int r = index / pieces, column = index % pieces * 4;
+    float4 x{0, 0, 0, 0};
+    if (r < rows.count && column < shape.head_dim) {
+      x = *reinterpret_cast<const float4*>(shape.qkv + (item.row + rows.token(r)) * shape.qkv_cols +
+                                           rows.head_of(r) * shape.head_dim + column);
+    }
+    *reinterpret_cast<uint2*>(to + r * kPitch<dim> + column) = {ptx::pack<T>(x.x, x.y),
+                                                                ptx::pack<T>(x.z, x.w)};
+  }
+}
+
+// Two neighbouring elements of the result.
+__device__ inline void store_pair(const Shape& shape, int64_t row, int64_t column, float a,
+                                  float b) {
+  const int64_t at = row * shape.out_cols + column;
+  if (shape.out_type == DType::f32) {
+    *reinterpret_cast<float2*>(static_cast<float*>(shape.out) + at) = {a, b};
+  } else {
+    *reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(shape.out) + at) =
+        shape.out_type == DType::f16 ? ptx::pack<__half>(a, b) : ptx::pack<__nv_bfloat16>(a, b);
+  }
+}
+
+// ---- Softmax ----
+
+// The keys that a row sees: [first, last].
+struct Sight {
+  int first, last;
+  __device__ bool sees(int token) const { return token >= first && token <= last; }
+};
+__device__ inline Sight sight_of(const Shape& shape, const Item& item, const Rows& rows, int r) {
+  if (r >= rows.count) return {0, -1};
+  const int position = item.position + rows.token(r);
+  return {first_visible(shape, position), position};
+}
+
+__device__ inline float capped(float score, float soft_cap) {
+  return soft_cap > 0 ? soft_cap * tanhf(score / soft_cap) : score;
+}
+
+// exp(score - maximum) where `maximum` is already in base 2. A hidden key's score is -infinity.
+__device__ inline float weight_of(float score, float maximum) {
+  return ptx::exp2_approximate(fmaf(score, kLog2E, -maximum));
+}
+
+// Takes a partial maximum up into the total one: what the total and the part are multiplied by.
+struct Shares {
+  float total, part;
+};
+__device__ inline Shares merge_maximum(float& total, float part) {
+  const float higher = fmaxf(total, part);
+  const Shares shares{ptx::exp2_approximate(total - higher), ptx::exp2_approximate(part - higher)};
+  total = higher;
+  return shares;
+}
+__device__ inline float merged(float total, float part, Shares shares) {
+  return fmaf(part, shares.part, total * shares.total);
+}
+
+// A one in every element of an mma operand: multiplied by it, weights give their sum.
+template <typename T>
+__device__ inline ptx::Fragment2 ones() {
+  const uint32_t pair = ptx::pack<T>(1, 1);
+  return {{pair, pair}};
+}
+
+// What a warp keeps of 16 rows: of rows lane / 4 and lane / 4 + 8 the maximum and the sum, and
+// weighted values as mma's accumulators hold them. The sum comes from an mma with ones, so that its
+// order of additions is the values' own.
+template <int fragments>
+struct State {
+  float maximum[2];
+  float sum[4];  // elements 0 and 1, and 2 and 3, are alike
+  float values[fragments][4];
+
+  __device__ void clear() {
+    maximum[0] = maximum[1] = kLowest;
+#pragma unroll
+    for (float& x : sum) x = 0;
+#pragma unroll
+    for (auto& fragment : values) {
+#pragma unroll
+      for (float& x : fragment) x = 0;
+    }
+  }
+  // New scores reach up to `highest` (not yet in base 2).
+  __device__ void raise(const float (&highest)[2]) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const float higher = fmaxf(maximum[h], highest[h] * kLog2E);
+      const float shrink = ptx::exp2_approximate(maximum[h] - higher);
+      maximum[h] = higher;
+      sum[2 * h] *= shrink;
+      sum[2 * h + 1] *= shrink;
+#pragma unroll
+      for (auto& fragment : values) {
+        fragment[2 * h] *= shrink;
+        fragment[2 * h + 1] *= shrink;
+      }
+    }
+  }
+  __device__ void merge(const State& part) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const Shares shares = merge_maximum(maximum[h], part.maximum[h]);
+#pragma unroll
+      for (int i = 2 * h; i < 2 * h + 2; ++i) {
+        sum[i] = merged(sum[i], part.sum[i], shares);
+#pragma unroll
+        for (int f = 0; f < fragments; ++f) {
+          values[f][i] = merged(values[f][i], part.values[f][i], shares);
+        }
+      }
+    }
+  }
+};
+
+// ---- The launches, each in its file ----
+
+// As many blocks as run at once: so many as shared memory allows, four at most.
+inline dim3 grid_of(const Shape& shape, int64_t shared_bytes, int64_t shared_bytes_max) {
+  const int64_t fit = shared_bytes_max / (shared_bytes + 1024);
+  return dim3(unsigned(shape.multiprocessors * (fit < 1 ? 1 : fit > 4 ? 4 : fit)));
+}
+
+// `shared_bytes_max`: of a multiprocessor.
+void decode(const Shape& shape, const Work& work, DType cache, int64_t shared_bytes_max,
+            cudaStream_t stream);
+void prefill(const Shape& shape, const Work& work, DType cache, int64_t shared_bytes_max,
+             cudaStream_t stream);
+int prefill_rows(int head_dim);  // query rows of a prefill item
+
+}  // namespace chorus::kernels::cuda::attention_work
