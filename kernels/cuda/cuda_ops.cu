@@ -215,12 +215,14 @@ std::unique_ptr<Rope> CudaOps::make_rope(const RopeDescription& description,
   sines.reserve(static_cast<size_t>(positions_max * half));
   for (int64_t position = 0; position < positions_max; ++position) {
     for (const float frequency : description.frequencies) {
-      const float angle = static_cast<float>(position) * frequency;
-      cosines.push_back(description.magnitude * std::cos(angle));
-      sines.push_back(description.magnitude * std::sin(angle));
+      const double angle = static_cast<double>(position) * static_cast<double>(frequency);
+      const double magnitude = description.magnitude;
+      cosines.push_back(static_cast<float>(std::cos(angle) * magnitude));
+      sines.push_back(static_cast<float>(std::sin(angle) * magnitude));
     }
   }
   table->positions = positions_max;
+  table->rotated = static_cast<int>(2 * half);
   const auto bytes = static_cast<int64_t>(cosines.size() * sizeof(float));
   for (const auto& [values, to] : {std::pair{&cosines, &table->cosines}, {&sines, &table->sines}}) {
     memory_.push_back(cuda::allocate(bytes));

@@ -1,5 +1,5 @@
 // Element-wise operations and norms over rows; contracts in kernels/ops.h. `rows` of each view is
-// what is launched for; rows beyond *live_rows are neither read nor written.
+// what is launched for; rows beyond *live_rows are not written. Norms take up to 16384 columns.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,9 +15,10 @@ void rms_norm(View out, View x, const float* weight, float eps, cudaStream_t str
 void add_rms_norm(View out, View residual, View x, const float* weight, float eps,
                   cudaStream_t stream);
 void gated_activation(View out, View gate_up, Gate gate, cudaStream_t stream);
-// x[r][i] = cap * tanh(x[r][i] / cap)
-void soft_cap(View x, float cap, cudaStream_t stream);
+// out is of x's type. What an index outside x names becomes NaN, as with embed.
 void gather_rows(View out, View x, View index, cudaStream_t stream);
+// x = cap * tanh(x / cap), in place; f32.
+void soft_cap(View x, float cap, cudaStream_t stream);
 // out = x in out's type, the live rows of x.
 void convert(View out, View x, cudaStream_t stream);
 

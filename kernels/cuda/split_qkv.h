@@ -9,12 +9,14 @@
 namespace chorus::kernels::cuda {
 
 struct RopeTable final : Rope {
-  const float* cosines = nullptr;  // [positions, head_dim / 2], times the magnitude
+  const float* cosines = nullptr;  // [positions, rotated / 2], times the magnitude
   const float* sines = nullptr;
   int64_t positions = 0;
+  int rotated = 0;  // the first elements of a head, twice the number of frequencies; the rest stays
 };
 
-// `tokens`: capacity of qkv's rows; args.spans.rows: of its spans.
+// Rows that are not live, or that belong to no span, stay as they are; so does the k and v part of
+// qkv, which nobody reads afterwards. Heads of even size, up to 512.
 void split_qkv(const QkvArgs& args, cudaStream_t stream);
 
 }  // namespace chorus::kernels::cuda
