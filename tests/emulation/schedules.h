@@ -7,9 +7,30 @@
 #include <limits>
 #include <vector>
 
+#ifdef CHORUS_ON_DEVICE
+#include <cuda_runtime_api.h>
+#else
 #include "kernels/emulate/emulate.h"
+#endif
 
 namespace chorus::tests {
+
+#ifdef CHORUS_ON_DEVICE
+
+// The same tests on a GPU (device_main.cc): twice, with the same bits.
+template <class Run>
+void under_all_schedules(std::vector<float>& out, const Run& run) {
+  std::vector<float> first;
+  for (int i = 0; i < 2; ++i) {
+    out.assign(out.size(), std::numeric_limits<float>::quiet_NaN());
+    run();
+    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+    if (first.empty()) first = out;
+    CHECK(std::memcmp(first.data(), out.data(), out.size() * sizeof(float)) == 0);
+  }
+}
+
+#else
 
 inline std::vector<emulate::Settings> schedules() {
   std::vector<emulate::Settings> all;
@@ -37,5 +58,7 @@ void under_all_schedules(std::vector<float>& out, const Run& run) {
   emulate::settings = {};
   out = first;
 }
+
+#endif
 
 }  // namespace chorus::tests
