@@ -1,6 +1,8 @@
-// The classes Llama, Gemma and T5 have pipelines of their own in transformers; any other model is
-// converted to what SentencePiece itself does. Control pieces take part in no merge: a user's text
-// never becomes one.
+// The classes Llama and Gemma (of BPE files) and T5 (of Unigram files) have pipelines of their own
+// in transformers; any other model is converted to what SentencePiece itself does. A class never
+// changes the kind: transformers 5 makes merges of a Unigram file's scores where the class is
+// Llama's, but the model was trained on Unigram's ids. Control pieces take part in no merge: a
+// user's text never becomes one.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <vector>

@@ -48,6 +48,13 @@ TEST_CASE("any other model is converted to what SentencePiece does") {
   CHECK(test::refusal([&] { convert_sentencepiece(word, "m", {}); }).names("word"));
 }
 
+TEST_CASE("a Unigram file stays Unigram under Llama's class") {
+  const auto model = small_model(SentencePieceModel::Kind::unigram);
+  const json file = convert_sentencepiece(model, "m", {.tokenizer_class = "LlamaTokenizer"});
+  CHECK(file["model"]["type"] == "Unigram");
+  CHECK(file == convert_sentencepiece(model, "m", {}));
+}
+
 TEST_CASE("tiktoken's ranks become merges") {
   // a, b, a space, "ab", " ab"
   json file = convert_tiktoken("YQ== 0\nYg== 1\nIA== 2\nYWI= 3\nIGFi 4\n", "t", {});

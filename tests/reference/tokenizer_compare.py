@@ -141,10 +141,19 @@ def is_sentencepiece(path):
     return ".model" in path.name and path.read_bytes().startswith(b"\n")
 
 
+def is_unigram(path):
+    from sentencepiece import sentencepiece_model_pb2
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(path.read_bytes())
+    return model.trainer_spec.model_type == model.trainer_spec.UNIGRAM
+
+
 def compare_as_llama(router, path, count):
-    """In a folder whose tokenizer_config.json names Llama's class, which transformers treats apart."""
+    """In a folder whose tokenizer_config.json names Llama's class, which transformers treats apart.
+    Transformers 5 makes merges even of a Unigram file's scores there, ids that no model was trained
+    on; version 4 kept it Unigram, and so does Chorus: the reference is then the file without a class."""
     from file_reference import make_folder, reference
-    tokenizer, added = reference(path, "LlamaTokenizer")
+    tokenizer, added = reference(path, None if is_unigram(path) else "LlamaTokenizer")
     with tempfile.TemporaryDirectory() as folder:
         make_folder(path, "LlamaTokenizer", folder)
         return compare(router, pathlib.Path(folder), count, label=f"{path.name} as LlamaTokenizer",
