@@ -30,11 +30,10 @@ def tokenizer_of(name):
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return name, tokenizer
-    from tokenizer_ids import MODELS, cache_folder, reference
-    file, make = MODELS[name]
-    path = cache_folder() / file
-    tokenizer, _ = reference(path, make)
-    tokenizer.encode_special_tokens = True
+    from gguf_reference import Vocabulary, reference
+    from tokenizer_ids import MODELS, cache_folder
+    path = cache_folder() / MODELS[name]
+    tokenizer, _ = reference(Vocabulary(path))
     return path, tokenizer
 
 
