@@ -46,10 +46,14 @@ MergeTable::MergeTable(size_t count) {
   size_t size = 16;
   while (size * 2 < count * 3) size *= 2;
   entries_.resize(size);
+  present_.resize(size * 4 / 64);
 }
 
 void MergeTable::add(int32_t left, int32_t right, Merge merge) {
-  entries_[slot(key_of(left, right))] = {key_of(left, right), merge};
+  const uint64_t key = key_of(left, right);
+  const uint64_t hash = hash_of(key);
+  entries_[slot(key, hash)] = {key, merge};
+  present_[bit(hash) / 64] |= uint64_t{1} << bit(hash) % 64;
 }
 
 BpeModel::BpeModel(const modelfile::TokenizerSpec& spec, const modelfile::BpeModel& bpe, bool bytes)
