@@ -66,9 +66,12 @@ struct Stream {
   std::vector<std::unique_ptr<Block>> blocks;  // of that, those that live
   unsigned started = 0;                        // of its blocks
   bool waited = false;                         // for the predecessor, by one of its threads
-  char clock = 0;                              // TSan: the ends of its grids' threads
-  char host_clock = 0;                         // TSan: what the host did before the launch
-  void* tsan = nullptr;                        // creates the threads; null: the host does
+  // TSan clocks: the ends of the threads of all grids, of this grid, of the one before; what the
+  // host did before the launch. The middle two are allocated, which makes them new.
+  char clock = 0;
+  std::unique_ptr<char> ends = std::make_unique<char>(), predecessor_ends;
+  char host_clock = 0;
+  void* tsan = nullptr;  // creates the threads; null: the host does
 };
 
 struct Block {
@@ -283,6 +286,7 @@ void thread_main() {
   block.stream->grids.front().kernel();
   finish_copies(*current, current->group + 1);
   release(&block.stream->clock);
+  release(block.stream->ends.get());
   switch_to(end_thread(block));
   std::abort();
 }
@@ -378,6 +382,8 @@ bool advance(Stream& stream) {
     stream.grids.pop_front();
     stream.started = 0;
     stream.waited = false;
+    stream.predecessor_ends = std::move(stream.ends);
+    stream.ends = std::make_unique<char>();
   }
   return false;
 }
@@ -474,7 +480,7 @@ void catch_up() {
 void wait_for_predecessor() {
   Stream& stream = *current->block->stream;
   stream.waited = true;
-  acquire(&stream.clock);
+  if (stream.predecessor_ends) acquire(stream.predecessor_ends.get());
 }
 
 unsigned char* dynamic_shared() {
