@@ -55,6 +55,8 @@ function(chorus_cuda_library folder)
   set(hopper ${sources})
   list(FILTER hopper INCLUDE REGEX "_hopper\\.cu$")
   list(FILTER sources EXCLUDE REGEX "_hopper\\.cu$")
+  # Its exponentials have the bits of the host's, which is built with -ffp-contract=off.
+  set_source_files_properties(${folder}/sample.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
   add_library(chorus_kernels_cuda STATIC ${sources})
   target_link_libraries(chorus_kernels_cuda PUBLIC chorus_kernels CUDA::cudart_static)
   target_include_directories(chorus_kernels_cuda PUBLIC ${CMAKE_SOURCE_DIR})

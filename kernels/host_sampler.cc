@@ -16,10 +16,6 @@ Range share(int64_t count, int worker, int workers) {
   return {count * worker / workers, count * (worker + 1) / workers};
 }
 
-bool needs_tempered_mass(Draw draw) {
-  return draw == Draw::candidates || draw == Draw::mass || draw == Draw::whole_row;
-}
-
 }  // namespace
 
 HostSampler::HostSampler(const SampleArgs& args, Collective* collective)

@@ -14,7 +14,6 @@ namespace chorus::kernels {
 namespace {
 
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
-constexpr int kMassBits = 40;
 constexpr int64_t kBlock = 64;
 
 struct Loops {
@@ -23,35 +22,6 @@ struct Loops {
   Mass (*mass_above)(const float* logits, int64_t count, float max, float inverse_temperature,
                      Mass floor);
 };
-
-[[gnu::always_inline]] inline float exp_body(float x) {
-  // e^x = 2^n * e^r with |r| <= ln(2) / 2; ln(2) in two parts so that r is exact enough.
-  const float clamped = x >= -87.0F ? x : -87.0F;
-  const float shifted = clamped * 1.44269504F + 12582912.0F;
-  const float n = shifted - 12582912.0F;  // to nearest
-  const float r = (clamped - n * 0.693359375F) + n * 2.12194440e-4F;
-  float p = 1.9875691500e-4F;
-  p = p * r + 1.3981999507e-3F;
-  p = p * r + 8.3334519073e-3F;
-  p = p * r + 4.1665795894e-2F;
-  p = p * r + 1.6666665459e-1F;
-  p = p * r + 5.0000001201e-1F;
-  const float e = (p * r * r + r) + 1.0F;
-  const uint32_t exponent = __builtin_bit_cast(uint32_t, shifted) << 23;  // n in its low bits
-  const float scale = __builtin_bit_cast(float, exponent + 0x3f800000U);
-  // A mask, since a conditional result would keep the loop from being vectorised. NaN gives 0.
-  const uint32_t mask = 0U - static_cast<uint32_t>(x >= -87.0F);
-  return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, e * scale) & mask);
-}
-
-// Adding this number rounds a double below 2^51 to an integer, which then stands in the low bits.
-constexpr double kRounder = 0x1.8p52;
-
-[[gnu::always_inline]] inline Mass mass_of_one(float logit, float max, float inverse_temperature) {
-  const float e = exp_body((logit - max) * inverse_temperature);
-  const double units = static_cast<double>(e) * static_cast<double>(uint64_t{1} << kMassBits);
-  return __builtin_bit_cast(uint64_t, units + kRounder) - __builtin_bit_cast(uint64_t, kRounder);
-}
 
 [[gnu::always_inline]] inline Mass mass_body(const float* logits, int64_t count, float max,
                                              float inverse_temperature) {
@@ -135,15 +105,6 @@ const Loops& loops() {
   return chosen;
 }
 
-bool greedy(const SamplingParams& params) {
-  return !(params.temperature >= kTemperatureMin);
-}
-
-// top_k with "off" in one form: 0.
-int64_t effective_top_k(const SamplingParams& params, int64_t vocab_size) {
-  return params.top_k >= vocab_size ? 0 : std::max(0, params.top_k);
-}
-
 // How many of the first `count` sorted candidates top_p and min_p keep, and their mass. `total` is
 // what top_p is a part of. `reached`: nothing behind them is kept; otherwise the rest of the row is
 // needed.
@@ -186,26 +147,26 @@ void sort_as_needed(std::vector<Item>& items, const Before& before, const Each& 
 }
 
 struct Surprise {
-  double distance;  // of a token's surprise from the entropy; the total's logarithm cancels out
+  double distance;  // of a token's surprise from the entropy; the row's constant cancels out
   Mass mass;
   Candidate token;
 };
 
 // Moves the candidates that typical_p keeps to the front, the nearest first, and updates `kept`.
 void keep_typical(Nucleus& kept, Candidate* candidates, float max, const SamplingParams& params) {
-  const auto depth = [&](const Candidate& candidate) {
-    return (static_cast<double>(max) - static_cast<double>(candidate.logit)) /
-           static_cast<double>(params.temperature);
+  const auto surprise = [&](const Candidate& candidate) {
+    return surprise_of(candidate.logit, max, params.temperature);
   };
   const auto total = static_cast<double>(kept.mass);
-  double mean = 0;
+  Mass sum = 0;
   std::vector<Surprise> surprises(static_cast<size_t>(kept.count));
   for (int64_t i = 0; i < kept.count; ++i) {
     const Mass mass = mass_of(&candidates[i].logit, 1, max, params.temperature);
-    mean += static_cast<double>(mass) / total * depth(candidates[i]);
+    sum += surprise_mass(mass, surprise(candidates[i]));
     surprises[static_cast<size_t>(i)] = {0, mass, candidates[i]};
   }
-  for (Surprise& surprise : surprises) surprise.distance = std::fabs(depth(surprise.token) - mean);
+  const double entropy = static_cast<double>(sum) / total;
+  for (Surprise& next : surprises) next.distance = std::fabs(surprise(next.token) - entropy);
   const double wanted = static_cast<double>(params.typical_p) * total;
   double last = 0;
   kept = {};
@@ -245,38 +206,6 @@ Mass mass_of_all(const Candidate* sorted, int64_t count, float max, float temper
 
 }  // namespace
 
-float uniform(uint64_t seed, int32_t choice, int32_t output_index) {
-  uint32_t counter[4] = {static_cast<uint32_t>(output_index), static_cast<uint32_t>(choice), 0, 0};
-  uint32_t key[2] = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t a = uint64_t{0xD2511F53} * counter[0];
-    const uint64_t b = uint64_t{0xCD9E8D57} * counter[2];
-    const uint32_t next[4] = {
-        static_cast<uint32_t>(b >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(b),
-        static_cast<uint32_t>(a >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(a)};
-    std::copy_n(next, 4, counter);
-    key[0] += 0x9E3779B9U;
-    key[1] += 0xBB67AE85U;
-  }
-  return static_cast<float>(counter[0] >> 8) * 0x1p-24F;
-}
-
-float exp_of_negative(float x) {
-  return exp_body(x);
-}
-
-int candidates_needed(const SamplingParams& params) {
-  int wanted = std::max(1, params.top_logprobs);
-  if (params.forced < 0 && !greedy(params)) {
-    if (params.top_k > 0) {
-      wanted = std::max(wanted, params.top_k);
-    } else if (params.top_p < 1 || (params.typical_p < 1 && params.min_p > 0)) {
-      wanted = kTopLogprobsMax;
-    }
-  }
-  return std::min(wanted, kTopLogprobsMax);
-}
-
 void find_candidates(Candidates& out, const float* logits, int64_t count, int32_t first_id,
                      int wanted) {
   assert(wanted >= 1 && wanted <= kTopLogprobsMax);
@@ -312,41 +241,9 @@ Mass mass_of(const float* logits, int64_t count, float max, float temperature, M
   return loops().mass(logits, count, max, 1 / temperature);
 }
 
-Mass mass_floor(const SamplingParams& params) {
-  const double units = std::ldexp(std::min(1.0, static_cast<double>(params.min_p)), kMassBits);
-  return static_cast<Mass>(std::ceil(std::max(0.0, units)));
-}
-
-float adjusted_logit(float logit, const Adjustment& adjustment, const SamplingParams& params) {
-  if (std::isnan(logit) || logit == kLowest) return kLowest;
-  if (adjustment.late != 0 && params.output_index < params.min_tokens) return kLowest;
-  float changed = logit + adjustment.bias;
-  if (adjustment.in_prompt != 0 || adjustment.output_count > 0) {
-    const float penalty = params.repetition_penalty;
-    changed = changed > 0 ? changed / penalty : changed * penalty;
-  }
-  if (adjustment.output_count > 0) {
-    changed -= params.frequency_penalty * static_cast<float>(adjustment.output_count);
-    changed -= params.presence_penalty;
-  }
-  // So that no choice of parameters leaves a row without a number to draw.
-  constexpr float kLimit = 1e30F;
-  return std::clamp(changed, -kLimit, kLimit);
-}
-
 float logprob_of(float logit, float max, Mass total) {
   const double log_sum = std::log(std::ldexp(static_cast<double>(total), -kMassBits));
   return static_cast<float>(static_cast<double>(logit) - static_cast<double>(max) - log_sum);
-}
-
-Draw kind_of_draw(const SamplingParams& params, int64_t vocab_size) {
-  if (params.forced >= 0) return Draw::forced;
-  if (greedy(params)) return Draw::best;
-  const int64_t top_k = effective_top_k(params, vocab_size);
-  if (top_k > kTopLogprobsMax) return Draw::whole_row;
-  if (top_k > 0 || params.top_p < 1) return Draw::candidates;
-  if (params.typical_p >= 1) return Draw::mass;
-  return params.min_p > 0 ? Draw::candidates : Draw::whole_row;
 }
 
 bool draw_from_candidates(Candidate& chosen, const SamplingParams& params,
@@ -393,14 +290,6 @@ Candidate draw_from_row(const SamplingParams& params, const float* row, int64_t 
     });
   }
   return draw_kept(params, all.data(), kept, max);
-}
-
-Mass place_of_draw(const SamplingParams& params, Mass total) {
-  // floor(u * total) for u in units of 2^-24, without leaving 64 bits.
-  const auto u = static_cast<uint64_t>(
-      std::ldexp(uniform(params.seed, params.choice, params.output_index), 24));
-  constexpr uint64_t kLow = (uint64_t{1} << 24) - 1;
-  return (total >> 24) * u + (((total & kLow) * u) >> 24);
 }
 
 Candidate find_at(const float* logits, int64_t count, int32_t first_id, float max,

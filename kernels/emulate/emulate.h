@@ -282,6 +282,12 @@ T atomicMax(T* address, T value) {
   return old;
 }
 template <typename T>
+T atomicMin(T* address, T value) {
+  T old = __atomic_load_n(address, __ATOMIC_RELAXED);
+  if (value < old) __atomic_store_n(address, value, __ATOMIC_RELAXED);
+  return old;
+}
+template <typename T>
 T atomicExch(T* address, T value) {
   return __atomic_exchange_n(address, value, __ATOMIC_RELAXED);
 }
