@@ -242,8 +242,10 @@ DType type_of(WeightFormat format) {
       return DType::bf16;
     case WeightFormat::f16:
       return DType::f16;
+    case WeightFormat::quantised:
+      break;
   }
-  throw std::invalid_argument("embed: a table of an unknown format");
+  throw std::invalid_argument("embed: rows of a quantised table are not gathered");
 }
 
 // --- gates
