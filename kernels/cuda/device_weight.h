@@ -38,6 +38,7 @@ struct QuantisedSegment {
   // is outside the input, or negative, counts as zero.
   int64_t lead = 0;
   const int32_t* columns = nullptr;
+  bool bf16_scales = false;  // i4: bf16 instead of f16
   // e4m3: f32 scales from one row tile, column tile, row to the next; 0 where they share one.
   int64_t scale_row_tile_stride = 0, scale_col_tile_stride = 0, scale_row_stride = 0;
 };

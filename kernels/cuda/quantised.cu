@@ -1,0 +1,140 @@
+// Which launches a quantised matmul is made of: one for each coding among the weight's segments
+// (GGUF's mixes have two or three at most). The activation is in the epilogue where gate rows and
+// up rows have one coding and stand in like tiles, as all checkpoints of today have them; otherwise
+// the product goes through the workspace.
+#include "kernels/cuda/quantised.h"
+
+#include <cassert>
+#include <vector>
+
+#include "kernels/cuda/quantised_few.h"
+
+namespace chorus::kernels::cuda {
+namespace {
+
+// The rows [rows / 2, rows) of a segment whose first half ends on a tile's border.
+bool halves(const QuantisedSegment& whole, QuantisedSegment& first, QuantisedSegment& second) {
+  if (whole.rows % (2 * kTileRows) != 0) return false;
+  const CodingFacts facts = facts_of(whole.coding);
+  const int64_t tiles = whole.row_tiles / 2 * whole.col_tiles;
+  first = second = whole;
+  first.rows = second.rows = whole.rows / 2;
+  first.row_tiles = second.row_tiles = whole.row_tiles / 2;
+  second.row_begin += first.rows;
+  second.codes += tiles * code_bytes(facts);
+  if (facts.high > 0) second.high_bits += tiles * high_bytes(facts);
+  second.scales += whole.coding == Coding::e4m3 ? 4 * first.row_tiles * whole.scale_row_tile_stride
+                                                : tiles * kTileRows * facts.scale_bytes;
+  if (facts.block_scale_bytes > 0) {
+    second.block_scales +=
+        first.row_tiles * ((whole.col_tiles + 1) / 2) * kTileRows * facts.block_scale_bytes;
+  }
+  return true;
+}
+
+// Gate rows and up rows as two segments with like tiles, if they are that.
+bool gate_and_up(const DeviceWeight& weight, QuantisedSegment (&pair)[kSegmentsMax]) {
+  if (weight.segments.size() == 1) return halves(weight.segments[0], pair[0], pair[1]);
+  if (weight.segments.size() != 2) return false;
+  pair[0] = weight.segments[0];
+  pair[1] = weight.segments[1];
+  return pair[0].coding == pair[1].coding && pair[0].rows == pair[1].rows;
+}
+
+LaunchFew* few_kernel(Coding coding) {
+  switch (coding) {
+    case Coding::q8_0:
+      return launch_few_q8_0;
+    case Coding::q4_1:
+      return launch_few_q4_1;
+    case Coding::q5_0:
+      return launch_few_q5_0;
+    case Coding::q4_k:
+      return launch_few_q4_k;
+    case Coding::q6_k:
+      return launch_few_q6_k;
+    case Coding::i4_by_32:
+      return launch_few_i4_by_32;
+    case Coding::i4_by_128:
+      return launch_few_i4_by_128;
+    case Coding::e4m3:
+      return launch_few_e4m3;
+  }
+  assert(false);
+  return nullptr;
+}
+
+void launch_segments(FewRowsArgs& few, DType x_type, cudaStream_t stream) {
+  int row_tiles = 0;
+  for (int i = 0; i < (few.gated ? 1 : few.segment_count); ++i) {
+    row_tiles += int(few.segments[i].row_tiles);
+  }
+  few_kernel(few.segments[0].coding)(few, x_type, row_tiles, stream);
+  few.segment_count = 0;
+}
+
+// Segments of one coding together, wherever they stand among the others.
+void multiply(FewRowsArgs few, const DeviceWeight& weight, DType x_type, cudaStream_t stream) {
+  std::vector<bool> done(weight.segments.size());
+  for (size_t i = 0; i < weight.segments.size(); ++i) {
+    for (size_t j = i; j < weight.segments.size(); ++j) {
+      if (done[j] || weight.segments[j].coding != weight.segments[i].coding) continue;
+      done[j] = true;
+      few.segments[few.segment_count++] = weight.segments[j];
+      if (few.segment_count == kSegmentsMax) launch_segments(few, x_type, stream);
+    }
+    if (few.segment_count > 0) launch_segments(few, x_type, stream);
+  }
+}
+
+__global__ void gate_kernel(const float* product, const int32_t* live_rows, int64_t rows,
+                            int64_t cols, Gate gate, void* out, DType out_type) {
+  ptx::let_successor_start();
+  ptx::wait_for_predecessor();
+  const int64_t row = blockIdx.y;
+  if (row >= (live_rows == nullptr ? rows : int64_t(*live_rows))) return;
+  const int64_t col = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (col >= cols) return;
+  const float* both = product + row * 2 * cols;
+  store(out, out_type, row * cols + col, gated_value(gate, both[col], both[cols + col]));
+}
+
+}  // namespace
+
+int64_t quantised_workspace_bytes(const DeviceWeight& weight, int64_t rows_max) {
+  QuantisedSegment pair[kSegmentsMax];
+  return gate_and_up(weight, pair) ? 0 : rows_max * weight.rows * 4;
+}
+
+void matmul_quantised(const MatmulArgs& args, void* workspace, bool /*deterministic*/,
+                      cudaStream_t stream) {
+  const DeviceWeight& weight = *args.weight;
+  assert(weight.format == WeightFormat::quantised && args.x.cols == weight.cols);
+  if (args.x.rows == 0) return;
+  FewRowsArgs few;
+  few.x = args.x.data;
+  few.rows = args.x.rows;
+  few.cols = args.x.cols;
+  few.live_rows = args.x.live_rows;
+  few.out = args.out.data;
+  few.out_type = args.out.type;
+  few.out_cols = args.out.cols;
+  few.bias = args.bias;
+  few.gate = args.gate;
+  if (!args.gated) return multiply(few, weight, args.x.type, stream);
+  few.gated = true;
+  if (gate_and_up(weight, few.segments)) {
+    few.segment_count = 2;
+    return launch_segments(few, args.x.type, stream);
+  }
+  few.gated = false;
+  few.out = workspace;
+  few.out_type = DType::f32;
+  few.out_cols = weight.rows;
+  multiply(few, weight, args.x.type, stream);
+  launch(gate_kernel, dim3(unsigned((args.out.cols + 255) / 256), unsigned(args.x.rows)), dim3(256),
+         0, stream, static_cast<const float*>(workspace), args.x.live_rows, args.x.rows,
+         args.out.cols, args.gate, args.out.data, args.out.type);
+}
+
+}  // namespace chorus::kernels::cuda

@@ -1,0 +1,349 @@
+// The kernel of matmul_quantised for few rows of x, for one coding; each coding is compiled in a
+// file of its own group.
+//
+// out[n][r] = sum over k of W[r][k] x[n][k]. Weights are the 16-row operand of mma.m16n8k16, rows
+// of x the 8-column one. A block makes 16 rows of W (32 where gated: 16 gate rows, 16 up rows) by
+// eight warps each; each warp takes an eighth of the tiles along k and streams their codes through
+// a ring of registers, the first before it waits for its predecessor. x comes from L1 and L2: at
+// one row it is a hundredth of the bytes. The eight sums are added in order by way of shared
+// memory, so a row's bits depend on nothing but the row, whatever the number of rows.
+//
+// Bound: the bytes of codes and scales. For one row of x the instructions that make operands (about
+// three a pair of codes) take half of the issue slots that memory leaves.
+#pragma once
+
+#include "kernels/cuda/device_weight.h"
+#include "kernels/cuda/quantised_codes.h"
+#include "kernels/ops.h"
+
+namespace chorus::kernels::cuda {
+
+inline constexpr int kFewSlices = 8;    // of k, a warp each
+inline constexpr int kSegmentsMax = 4;  // of one launch
+
+struct FewRowsArgs {
+  QuantisedSegment segments[kSegmentsMax];  // of one coding; gated: the gate's and the up's
+  int segment_count = 0;
+  const void* x = nullptr;  // [rows, cols]
+  int64_t rows = 0, cols = 0;
+  const int32_t* live_rows = nullptr;
+  void* out = nullptr;  // [rows, out_cols]
+  DType out_type = DType::f32;
+  int64_t out_cols = 0;
+  const float* bias = nullptr;
+  bool gated = false;
+  Gate gate = Gate::silu;
+};
+
+// Launches for one coding; `x_type` is bf16, f16 or f32.
+using LaunchFew = void(const FewRowsArgs& args, DType x_type, int row_tiles, cudaStream_t stream);
+LaunchFew launch_few_q8_0, launch_few_q4_1, launch_few_q5_0, launch_few_q4_k, launch_few_q6_k,
+    launch_few_i4_by_32, launch_few_i4_by_128, launch_few_e4m3;
+
+// --- activations
+
+// Eight columns of a row of x as the operands of two steps, in `parts` words of four: bf16 and f16
+// as they are, an f32 as the sum of three bf16, which hold all of its bits.
+template <typename X>
+struct Operand {
+  using Type = X;
+  static constexpr int kParts = 1;
+};
+template <>
+struct Operand<float> {
+  using Type = __nv_bfloat16;
+  static constexpr int kParts = 3;
+};
+
+template <typename X>
+struct Eight {
+  uint32_t words[Operand<X>::kParts][4];
+};
+
+__device__ inline void split_in_three(const float (&values)[8], Eight<float>& out) {
+  float rest[8];
+  for (int i = 0; i < 8; ++i) rest[i] = values[i];
+#pragma unroll
+  for (int part = 0; part < 3; ++part) {
+#pragma unroll
+    for (int i = 0; i < 8; i += 2) {
+      const __nv_bfloat16 a = __float2bfloat16(rest[i]), b = __float2bfloat16(rest[i + 1]);
+      out.words[part][i / 2] = word_of(__nv_bfloat162(a, b));
+      rest[i] -= __bfloat162float(a);
+      rest[i + 1] -= __bfloat162float(b);
+    }
+  }
+}
+
+// How a segment's columns find their place in a row of x.
+struct ColumnMap {
+  const int32_t* columns;
+  int64_t lead, cols;
+  bool contiguous;  // eight (four) neighbours can be read at once
+
+  __device__ int64_t place(int64_t column) const {
+    return columns != nullptr ? columns[column] : column - lead;
+  }
+  __device__ bool inside(int64_t at) const { return at >= 0 && at < cols; }
+};
+
+// `count` neighbours from tile column `column` on; `row` null counts as zeros.
+template <typename X, int count>
+__device__ inline void read_x(const X* row, const ColumnMap& map, int64_t column, X* to) {
+  constexpr int at_once = count * sizeof(X) > 16 ? 16 / int(sizeof(X)) : count;
+  if (row != nullptr && map.contiguous) {
+#pragma unroll
+    for (int i = 0; i < count; i += at_once) {
+      const int64_t at = column + i - map.lead;
+      if (map.inside(at)) {
+        if constexpr (at_once * sizeof(X) == 16) {
+          *reinterpret_cast<uint4*>(to + i) = *reinterpret_cast<const uint4*>(row + at);
+        } else {
+          *reinterpret_cast<uint2*>(to + i) = *reinterpret_cast<const uint2*>(row + at);
+        }
+      } else {
+        for (int j = 0; j < at_once; ++j) to[i + j] = X(0.0f);
+      }
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    const int64_t at = row == nullptr ? -1 : map.place(column + i);
+    to[i] = map.inside(at) ? row[at] : X(0.0f);
+  }
+}
+
+// The operands of steps 2 * pair and 2 * pair + 1 of a tile.
+template <int group, typename X>
+__device__ inline Eight<X> read_pair(const X* row, const ColumnMap& map, int64_t tile, int pair,
+                                     int t) {
+  alignas(16) X values[8];
+  const int64_t column = tile * kTileCols;
+  if constexpr (group >= 32) {
+    read_x<X, 8>(row, map, column + column_in_tile(group, 2 * pair, t, 0, 0), values);
+  } else {
+    read_x<X, 4>(row, map, column + column_in_tile(group, 2 * pair, t, 0, 0), values);
+    read_x<X, 4>(row, map, column + column_in_tile(group, 2 * pair + 1, t, 0, 0), values + 4);
+  }
+  Eight<X> eight;
+  if constexpr (std::is_same_v<X, float>) {
+    split_in_three(values, eight);
+  } else {
+    memcpy(eight.words, values, 16);
+  }
+  return eight;
+}
+
+// --- sums
+
+template <int n_tiles>
+struct Sums {
+  float x[n_tiles][4] = {};
+};
+
+// One tile's share of the sums. `rows_of_x[j]` is null for a row that does not count.
+template <Coding coding, typename X, int n_tiles>
+__device__ inline void add_tile(Sums<n_tiles>& sums, const TileCodes<coding>& codes,
+                                const QuantisedSegment& segment, const ColumnMap& map, int64_t tile,
+                                const X* const (&rows_of_x)[n_tiles], int used, int t) {
+  using T = typename Operand<X>::Type;
+  constexpr int kGroup = facts_of(coding).group;
+  constexpr int kGroupSteps = kGroup / 16;
+  constexpr uint32_t one = std::is_same_v<T, __nv_bfloat16> ? 0x3f803f80u : 0x3c003c00u;
+  constexpr bool kMinima = TileCodes<coding>::kHasMinima;
+  float group_sums[n_tiles][4], x_sums[n_tiles][4];
+  Eight<X> x[n_tiles];
+#pragma unroll
+  for (int step = 0; step < kTileSteps; ++step) {
+    if (step % 2 == 0) {
+#pragma unroll
+      for (int j = 0; j < n_tiles; ++j) {
+        if (j < used) x[j] = read_pair<kGroup>(rows_of_x[j], map, tile, step / 2, t);
+      }
+    }
+    const int group = step / kGroupSteps;
+    if (step % kGroupSteps == 0) {
+#pragma unroll
+      for (int j = 0; j < n_tiles; ++j) {
+        for (int i = 0; i < 4; ++i) group_sums[j][i] = x_sums[j][i] = 0;
+      }
+    }
+    const ptx::Fragment4 a =
+        codes.template fragment<T>(step, codes.zero(0, group), codes.zero(1, group));
+    const ptx::Fragment4 ones{{one, one, one, one}};
+#pragma unroll
+    for (int j = 0; j < n_tiles; ++j) {
+      if (j >= used) continue;
+#pragma unroll
+      for (int part = 0; part < Operand<X>::kParts; ++part) {
+        const ptx::Fragment2 b{
+            {x[j].words[part][step % 2 * 2], x[j].words[part][step % 2 * 2 + 1]}};
+        ptx::mma_m16n8k16<T>(group_sums[j], a, b);
+        if constexpr (kMinima) ptx::mma_m16n8k16<T>(x_sums[j], ones, b);
+      }
+    }
+    if ((step + 1) % kGroupSteps == 0) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const float scale = codes.scale(segment, r, group);
+        float minimum = 0;
+        if constexpr (kMinima) minimum = codes.minimum(r, group);
+#pragma unroll
+        for (int j = 0; j < n_tiles; ++j) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            sums.x[j][2 * r + e] += scale * group_sums[j][2 * r + e];
+            if constexpr (kMinima) sums.x[j][2 * r + e] += minimum * x_sums[j][2 * r + e];
+          }
+        }
+      }
+    }
+  }
+}
+
+// --- the end
+
+__device__ inline float gated_value(Gate gate, float gate_row, float up_row) {
+  if (gate == Gate::silu) return gate_row / (1.0f + __expf(-gate_row)) * up_row;
+  const float inner = 0.7978845608028654f * (gate_row + 0.044715f * gate_row * gate_row * gate_row);
+  return 0.5f * gate_row * (1.0f + tanhf(inner)) * up_row;
+}
+
+__device__ inline void store(void* out, DType type, int64_t at, float value) {
+  if (type == DType::f32) {
+    static_cast<float*>(out)[at] = value;
+  } else if (type == DType::bf16) {
+    static_cast<__nv_bfloat16*>(out)[at] = __float2bfloat16(value);
+  } else {
+    static_cast<__half*>(out)[at] = __float2half(value);
+  }
+}
+
+template <int n_tiles>
+struct FewShared {
+  // Of each warp; the 17th keeps lanes of a warp off each other's banks.
+  float sums[2 * kFewSlices][8 * n_tiles][kTileRows + 1];
+};
+
+// --- the kernel
+
+// Tiles that a warp has in flight; what registers allow.
+constexpr int ring_depth(Coding coding, int n_tiles) {
+  const bool bytes = facts_of(coding).bits == 8;
+  if (n_tiles == 1) return bytes ? 2 : 4;
+  const bool many = coding == Coding::q4_1 || coding == Coding::q4_k || coding == Coding::q6_k;
+  return bytes || many ? 1 : 2;
+}
+
+template <Coding coding, typename X, int n_tiles>
+__global__ void __launch_bounds__(2 * kFewSlices * 32)
+    few_rows_kernel(const __grid_constant__ FewRowsArgs args) {
+  ptx::let_successor_start();
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const int slice = warp % kFewSlices;
+  // Whose rows: of the unit's segment, where gated of the second one for the second eight warps.
+  int64_t row_tile = blockIdx.x;
+  int which = warp / kFewSlices;
+  if (!args.gated) {
+    while (row_tile >= args.segments[which].row_tiles) {
+      row_tile -= args.segments[which++].row_tiles;
+    }
+  }
+  const QuantisedSegment& segment = args.segments[which];
+
+  // Phase 1: weights on their way.
+  constexpr int kDepth = ring_depth(coding, n_tiles);
+  TileCodes<coding> ring[kDepth];
+  const int64_t begin = segment.col_tiles * slice / kFewSlices;
+  const int64_t end = segment.col_tiles * (slice + 1) / kFewSlices;
+#pragma unroll
+  for (int d = 0; d < kDepth; ++d) {
+    if (begin + d < end) ring[d].load(segment, row_tile, begin + d, lane);
+  }
+
+  // Phase 2: sums over this warp's slice.
+  ptx::wait_for_predecessor();
+  const int64_t live = args.live_rows == nullptr
+                           ? args.rows
+                           : (*args.live_rows < args.rows ? *args.live_rows : args.rows);
+  const int64_t first_row = int64_t(blockIdx.y) * 8 * n_tiles;
+  if (first_row >= live) return;
+  const int64_t rows_here = live - first_row < 8 * n_tiles ? live - first_row : 8 * n_tiles;
+  const int used = int((rows_here + 7) / 8);
+  const X* rows_of_x[n_tiles];
+#pragma unroll
+  for (int j = 0; j < n_tiles; ++j) {
+    rows_of_x[j] = 8 * j + g < rows_here
+                       ? static_cast<const X*>(args.x) + (first_row + 8 * j + g) * args.cols
+                       : nullptr;
+  }
+  const ColumnMap map{segment.columns, segment.lead, args.cols,
+                      segment.columns == nullptr && segment.lead % 8 == 0 && args.cols % 8 == 0};
+  Sums<n_tiles> sums;
+  for (int64_t tile = begin; tile < end; tile += kDepth) {
+#pragma unroll
+    for (int d = 0; d < kDepth; ++d) {
+      if (tile + d < end) {
+        add_tile<coding, X, n_tiles>(sums, ring[d], segment, map, tile + d, rows_of_x, used, t);
+        if (tile + d + kDepth < end) ring[d].load(segment, row_tile, tile + d + kDepth, lane);
+      }
+    }
+  }
+
+  // Phase 3: the slices' sums in order.
+  auto& shared = shared_memory<FewShared<n_tiles>>();
+#pragma unroll
+  for (int j = 0; j < n_tiles; ++j) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      shared.sums[warp][8 * j + 2 * t + i % 2][g + 8 * (i / 2)] = sums.x[j][i];
+    }
+  }
+  __syncthreads();
+  const QuantisedSegment& first = args.segments[args.gated ? 0 : which];
+  for (int at = threadIdx.x; at < rows_here * kTileRows; at += blockDim.x) {
+    const int n = at / kTileRows, r = at % kTileRows;
+    const int64_t row = row_tile * kTileRows + r;
+    if (row >= first.rows) continue;
+    const auto total = [&](int from, const QuantisedSegment& of) {
+      float sum = 0;
+      for (int s = 0; s < kFewSlices; ++s) sum += shared.sums[from + s][n][r];
+      if (args.bias != nullptr) sum += args.bias[of.row_begin + row];
+      return sum;
+    };
+    const float value = total(0, first);
+    const int64_t out_row = (first_row + n) * args.out_cols;
+    if (args.gated) {
+      store(args.out, args.out_type, out_row + row,
+            gated_value(args.gate, value, total(kFewSlices, args.segments[1])));
+    } else {
+      store(args.out, args.out_type, out_row + first.row_begin + row, value);
+    }
+  }
+}
+
+// A step serves one row of x and thirty-two alike where memory bounds it; more rows take turns.
+template <Coding coding, typename X, int n_tiles>
+void launch_few_rows(const FewRowsArgs& args, int row_tiles, cudaStream_t stream) {
+  const auto turns = unsigned((args.rows + 8 * n_tiles - 1) / (8 * n_tiles));
+  launch(few_rows_kernel<coding, X, n_tiles>, dim3(unsigned(row_tiles), turns),
+         dim3(unsigned(kFewSlices * 32 * (args.gated ? 2 : 1))), sizeof(FewShared<n_tiles>), stream,
+         args);
+}
+
+template <Coding coding>
+void launch_few(const FewRowsArgs& args, DType x_type, int row_tiles, cudaStream_t stream) {
+  const bool one = args.rows <= 8;
+  if (x_type == DType::f32) {
+    launch_few_rows<coding, float, 1>(args, row_tiles, stream);
+  } else if (x_type == DType::bf16) {
+    one ? launch_few_rows<coding, __nv_bfloat16, 1>(args, row_tiles, stream)
+        : launch_few_rows<coding, __nv_bfloat16, 4>(args, row_tiles, stream);
+  } else {
+    one ? launch_few_rows<coding, __half, 1>(args, row_tiles, stream)
+        : launch_few_rows<coding, __half, 4>(args, row_tiles, stream);
+  }
+}
+
+}  // namespace chorus::kernels::cuda

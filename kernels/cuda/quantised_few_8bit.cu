@@ -1,0 +1,13 @@
+// Matmuls of few rows with the codings with a byte a code.
+#include "kernels/cuda/quantised_few.h"
+
+namespace chorus::kernels::cuda {
+
+void launch_few_q8_0(const FewRowsArgs& args, DType x_type, int row_tiles, cudaStream_t stream) {
+  launch_few<Coding::q8_0>(args, x_type, row_tiles, stream);
+}
+void launch_few_e4m3(const FewRowsArgs& args, DType x_type, int row_tiles, cudaStream_t stream) {
+  launch_few<Coding::e4m3>(args, x_type, row_tiles, stream);
+}
+
+}  // namespace chorus::kernels::cuda
