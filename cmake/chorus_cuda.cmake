@@ -58,14 +58,14 @@ function(chorus_cuda_library folder)
   # Its exponentials have the bits of the host's, which is built with -ffp-contract=off.
   set_source_files_properties(${folder}/sample.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
   add_library(chorus_kernels_cuda STATIC ${sources})
-  target_link_libraries(chorus_kernels_cuda PUBLIC chorus_kernels CUDA::cudart_static)
+  target_link_libraries(chorus_kernels_cuda PUBLIC chorus_kernels CUDA::cudart_static
+                                                    ${CMAKE_DL_LIBS})
   target_include_directories(chorus_kernels_cuda PUBLIC ${CMAKE_SOURCE_DIR})
   if(hopper)
-    add_library(chorus_kernels_hopper STATIC ${hopper})
+    add_library(chorus_kernels_hopper OBJECT ${hopper})
     target_include_directories(chorus_kernels_hopper PUBLIC ${CMAKE_SOURCE_DIR})
     set_target_properties(chorus_kernels_hopper PROPERTIES CUDA_ARCHITECTURES 90a-real)
-    target_link_libraries(chorus_kernels_hopper PUBLIC chorus_kernels CUDA::cudart_static)
-    target_link_libraries(chorus_kernels_cuda PUBLIC chorus_kernels_hopper)
+    target_sources(chorus_kernels_cuda PRIVATE $<TARGET_OBJECTS:chorus_kernels_hopper>)
   endif()
   foreach(library chorus_kernels_cuda chorus_kernels_hopper)
     if(TARGET ${library})
@@ -75,13 +75,15 @@ function(chorus_cuda_library folder)
   endforeach()
 endfunction()
 
-# chorus_backends: what tests and measuring programs link to have every backend of this build, with
-# CHORUS_HAS_CUDA and CHORUS_HAS_EMULATION defined where there is one.
+# chorus_device: what a program links to run on a GPU, with CHORUS_HAS_CUDA defined where the build
+# can. chorus_backends: the same with the emulation (CHORUS_HAS_EMULATION), for tests and measuring.
 function(chorus_backends)
+  add_library(chorus_device INTERFACE)
   add_library(chorus_backends INTERFACE)
+  target_link_libraries(chorus_backends INTERFACE chorus_device)
   if(CHORUS_CUDA)
-    target_link_libraries(chorus_backends INTERFACE chorus_kernels_cuda)
-    target_compile_definitions(chorus_backends INTERFACE CHORUS_HAS_CUDA)
+    target_link_libraries(chorus_device INTERFACE chorus_kernels_cuda)
+    target_compile_definitions(chorus_device INTERFACE CHORUS_HAS_CUDA)
   endif()
   if(CHORUS_EMULATION)
     target_link_libraries(chorus_backends INTERFACE chorus_kernels_emulated)

@@ -158,6 +158,9 @@ class Ops {
   virtual Weight prepare_table(const WeightPart& part) = 0;
   virtual std::unique_ptr<Rope> make_rope(const RopeDescription&, int64_t positions_max) = 0;
   virtual int64_t kv_block_bytes(const KvShape& shape) const = 0;  // one block, all layers
+  // What a device with memory of its own can give to keys and values once the weights are loaded;
+  // 0 where they stand in the host's memory.
+  virtual int64_t kv_bytes_max() const { return 0; }
   virtual std::unique_ptr<KvStore> make_kv(const KvShape& shape) = 0;
 
   // --- between the host and the fixed buffers; outside run()
@@ -220,7 +223,10 @@ struct CudaOptions {
   bool graphs = true;                // steps of few rows are replayed as CUDA graphs
   Collective* collective = nullptr;  // nullptr: a group of one
 };
-// Where the build has it (CHORUS_CUDA). Throws std::runtime_error naming what is missing.
+// How many devices the CUDA backend can use; where there is none, `why_none` says why. Only where
+// the build has it (CHORUS_CUDA), as make_cuda_ops.
+int cuda_device_count(std::string& why_none);
+// Throws std::runtime_error naming what is missing.
 std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options);
 // The same backend over the emulation of its kernels on a CPU, for tests.
 std::unique_ptr<Ops> make_emulated_ops(const CudaOptions& options);

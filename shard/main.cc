@@ -30,12 +30,12 @@ using process::ExitCode;
 using process::StartError;
 
 struct Options {
-  std::string model_id, device = "auto", cpu_path = "auto", log_level = "info";
+  std::string model_id, device = "auto", dtype = "auto", cpu_path = "auto", log_level = "info";
   int64_t rank = 0, ranks = 1, threads = 0;
   int64_t channel_fd = -1, group_fd = -1, status_fd = -1, parent_pid = 0;
   int64_t kv_cache_tokens = 0, max_batch_size = 0, max_batch_prefill_tokens = 0;
   int64_t max_total_tokens = 0;
-  bool json_output = false;
+  bool json_output = false, deterministic = false;
 };
 
 constexpr int kSlots = 64;           // sequences seated at once where --max-batch-size is not given
@@ -59,7 +59,14 @@ bool parse(Options& o, int argc, char** argv) {
       {.name = "device",
        .target = &o.device,
        .help = "where to compute",
-       .choices = {"auto", "cpu"}},
+       .choices = {"auto", "cpu", "cuda"}},
+      {.name = "dtype",
+       .target = &o.dtype,
+       .help = "what a GPU multiplies in, where weights are not quantised",
+       .choices = {"auto", "bfloat16", "float16", "float32"}},
+      {.name = "deterministic",
+       .target = &o.deterministic,
+       .help = "on a GPU too, a request's tokens never depend on its neighbours"},
       {.name = "threads",
        .target = &o.threads,
        .help = "worker threads; 0: one per core",
@@ -122,7 +129,35 @@ std::unique_ptr<comm::Communicator> make_communicator(const Options& o) {
                                   });
 }
 
+// Null where the model runs on the CPU.
+std::unique_ptr<kernels::Ops> make_gpu_ops(const Options& o) {
+  std::string why_none = "this build has no CUDA backend";
+#ifdef CHORUS_HAS_CUDA
+  const int devices = o.device == "cpu" ? 0 : kernels::cuda_device_count(why_none);
+  if (devices > 0 && o.ranks > 1) {
+    throw StartError(ExitCode::unavailable,
+                     "several ranks on GPUs are not built yet: --num-shard 1 or --device cpu");
+  }
+  if (devices > static_cast<int>(o.rank)) {
+    return kernels::make_cuda_ops({.device = static_cast<int>(o.rank),
+                                   .operand = o.dtype == "float16"   ? kernels::DType::f16
+                                              : o.dtype == "float32" ? kernels::DType::f32
+                                                                     : kernels::DType::bf16,
+                                   .deterministic = o.deterministic});
+  }
+  if (devices > 0) {
+    why_none = "rank " + std::to_string(o.rank) + " has none: there are " + std::to_string(devices);
+  }
+#endif
+  if (o.device == "cuda") {
+    throw StartError(ExitCode::unavailable,
+                     "--device cuda: no GPU to use: " + why_none + "; --device cpu works");
+  }
+  return nullptr;
+}
+
 std::unique_ptr<kernels::Ops> make_ops(const Options& o, comm::Communicator& communicator) {
+  if (auto gpu = make_gpu_ops(o)) return gpu;
   kernels::CpuOptions options{.threads = static_cast<int>(o.threads), .collective = &communicator};
   if (o.cpu_path == "reference") return kernels::make_reference_ops(options);
   if (o.cpu_path == "scalar") options.isa = kernels::Isa::scalar;

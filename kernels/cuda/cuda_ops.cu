@@ -103,6 +103,10 @@ class CudaOps final : public Ops {
     return 2 * int64_t{shape.layers} * shape.kv_heads * kBlockTokens * shape.head_dim *
            bytes_of(kv_type());
   }
+  int64_t kv_bytes_max() const override {
+    // Activations, workspaces and graphs are made afterwards.
+    return std::max<int64_t>(0, free_bytes() - facts_.memory_bytes / 20 - (int64_t{1} << 30));
+  }
   std::unique_ptr<KvStore> make_kv(const KvShape& shape) override;
 
   // --- between the host and the fixed buffers
@@ -310,6 +314,7 @@ void CudaOps::launch_matmul(const MatmulArgs& args) {
   MatmulArgs call = args;
   call.x = cut(args.x);
   call.out.rows = call.x.rows;
+  call.limits = {.capability = facts_.capability, .multiprocessors = facts_.multiprocessors};
   if (call.x.rows == 0) return;
   cuda::matmul(call, running().matmul_workspace.get(), options_.deterministic, stream());
 }
@@ -444,6 +449,9 @@ void CudaOps::run(const Program& recorded) {
 namespace chorus::kernels {
 
 #ifdef __CUDACC__
+int cuda_device_count(std::string& why_none) {
+  return cuda::device_count(why_none);
+}
 std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options) {
 #else
 std::unique_ptr<Ops> make_emulated_ops(const CudaOptions& options) {

@@ -9,7 +9,10 @@
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/epilogue.h"
+#include "kernels/cuda/large_matmul.h"
+#include "kernels/cuda/matmul_hopper.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/cuda/quantised.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -28,7 +31,8 @@ DType operand_of(WeightFormat format) {
     case WeightFormat::quantised:
       break;
   }
-  throw std::invalid_argument("matmul: this build multiplies weights of f32, bf16 and f16 only");
+  assert(!"a quantised weight has no operand type of its own");
+  return DType::f32;
 }
 
 struct Rows {
@@ -65,9 +69,21 @@ int64_t operand_bytes(const DeviceWeight& weight, int64_t rows) {
   return (bytes + 255) / 256 * 256;
 }
 
+// wgmma where the device has it.
+void launch_many(const MatmulArgs& args, cudaStream_t stream) {
+  if (args.limits.capability != 90 || !matmul_hopper_takes(args)) return matmul_many(args, stream);
+  const int tile_columns = choose_tile_columns(
+      {.rows = args.x.rows, .out_columns = args.out.cols, .k = args.x.cols, .gated = args.gated},
+      args.limits.multiprocessors);
+  matmul_hopper(args, tile_columns, args.limits.multiprocessors, stream);
+}
+
 }  // namespace
 
 int64_t matmul_workspace_bytes(const DeviceWeight& weight, int64_t rows_max) {
+  if (weight.format == WeightFormat::quantised) {
+    return kCounterBytes + quantised_workspace_bytes(weight, rows_max);
+  }
   const int64_t split_rows =
       std::min<int64_t>((rows_max + kFewRowsMax - 1) / kFewRowsMax * kFewRowsMax, kTokensAtOnce);
   // A gated weight's halves are rounded up to tiles each.
@@ -80,6 +96,10 @@ void matmul(const MatmulArgs& args, void* workspace, bool deterministic, cudaStr
   const DeviceWeight& weight = *args.weight;
   assert(args.x.cols == weight.cols && (!args.gated || weight.rows % 2 == 0));
   if (args.x.rows == 0) return;
+  if (weight.format == WeightFormat::quantised) {
+    return matmul_quantised(args, static_cast<std::byte*>(workspace) + kCounterBytes, deterministic,
+                            stream);
+  }
   MatmulArgs call = args;
   auto* operands = static_cast<std::byte*>(workspace) + kCounterBytes;
   if (!fits(args.x, weight)) {
@@ -104,7 +124,7 @@ void matmul(const MatmulArgs& args, void* workspace, bool deterministic, cudaStr
       return matmul_few(call, plan, workspace, operands + operand_bytes(weight, args.x.rows),
                         stream);
     case MatmulKernel::many:
-      return matmul_many(call, stream);
+      return launch_many(call, stream);
   }
   assert(false);
 }

@@ -354,7 +354,7 @@ void multiply(float* d, int n, bool bf16, const uint64_t* a_shared, const ptx::F
 template <typename T, int n, bool transposed_b = false>
 void multiply(float (&d)[n / 2], uint64_t a, uint64_t b, bool accumulate = true,
               ptx::Where where = ptx::Where::current()) {
-  static_assert(n == 64 || n == 128 || n == 256);
+  static_assert(n == 64 || n == 128 || n == 192 || n == 256);
   multiply(d, n, std::is_same_v<T, __nv_bfloat16>, &a, nullptr, b, transposed_b, accumulate, where);
 }
 template <typename T, int n, bool transposed_b = false>

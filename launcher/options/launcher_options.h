@@ -36,6 +36,8 @@ struct LauncherOptions {
   int64_t payload_limit = 2'000'000;
   int64_t graceful_termination_timeout = 90;  // seconds
   std::string device = "auto";
+  std::string dtype = "auto";
+  bool deterministic = false;
   std::string cpu_path = "auto";
   std::optional<int64_t> threads;  // per shard
   int64_t kv_cache_tokens = 0;     // 0: from the memory

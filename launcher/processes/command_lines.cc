@@ -52,6 +52,8 @@ Command shard_command(const LauncherOptions& options, const std::filesystem::pat
   arguments.number("--ranks", options.num_shard);
   add_ties(arguments, ties);
   arguments.text("--device", options.device);
+  arguments.text("--dtype", options.dtype);
+  if (options.deterministic) arguments.flag("--deterministic", true);
   arguments.number("--threads", threads);
   arguments.text("--cpu-path", options.cpu_path);
   arguments.number("--kv-cache-tokens", options.kv_cache_tokens);

@@ -93,7 +93,9 @@ std::vector<int64_t> Executor::allocate_kv(int64_t kv_tokens) {
   if (kv_tokens <= 0) {
     int64_t bytes_per_block = 0;  // counted as if no group had a window: an upper bound
     for (int64_t each : bytes) bytes_per_block += each;
-    const int64_t budget = memory_available_bytes() / 4 / communicator_.ranks();
+    const int64_t on_device = ops_.kv_bytes_max();
+    const int64_t budget =
+        on_device > 0 ? on_device : memory_available_bytes() / 4 / communicator_.ranks();
     kv_tokens = std::min(budget / bytes_per_block * block_tokens,
                          static_cast<int64_t>(limits_.slots) * limits_.context_max);
   }

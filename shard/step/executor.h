@@ -30,10 +30,10 @@ class Executor final : public Execution {
   Executor(kernels::Ops& ops, models::Decoder& decoder, comm::Communicator& communicator,
            const ExecutorLimits& limits);
 
-  // Allocates KV for `kv_tokens` positions in all (0: a quarter of the memory that is available,
-  // shared among the ranks) and records the pass. Every rank calls it at the same point. Answers
-  // with the blocks per group, the minimum over ranks. Throws NotEnoughMemory where not even one
-  // sequence of `context_max` fits.
+  // Allocates KV for `kv_tokens` positions in all (0: what is free on the device or, on a CPU, a
+  // quarter of the memory that is available, shared among the ranks) and records the pass. Every
+  // rank calls it at the same point. Answers with the blocks per group, the minimum over ranks.
+  // Throws NotEnoughMemory where not even one sequence of `context_max` fits.
   std::vector<int64_t> allocate_kv(int64_t kv_tokens) override;
 
   // Bytes of one block per group on this rank.

@@ -87,12 +87,24 @@ void* run_tests(void* given) {
 
 }  // namespace
 
-void* operator new(size_t bytes) { return take(bytes); }
-void* operator new[](size_t bytes) { return take(bytes); }
-void operator delete(void* memory) noexcept { give(memory); }
-void operator delete[](void* memory) noexcept { give(memory); }
-void operator delete(void* memory, size_t) noexcept { give(memory); }
-void operator delete[](void* memory, size_t) noexcept { give(memory); }
+void* operator new(size_t bytes) {
+  return take(bytes);
+}
+void* operator new[](size_t bytes) {
+  return take(bytes);
+}
+void operator delete(void* memory) noexcept {
+  give(memory);
+}
+void operator delete[](void* memory) noexcept {
+  give(memory);
+}
+void operator delete(void* memory, size_t) noexcept {
+  give(memory);
+}
+void operator delete[](void* memory, size_t) noexcept {
+  give(memory);
+}
 
 int main(int argc, char** argv) {
   // A test reads what a kernel wrote right behind its launch.

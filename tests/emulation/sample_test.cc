@@ -130,11 +130,11 @@ void compare(Step step, int64_t live, size_t schedules_max = 100) {
   auto schedules = tests::schedules();
   schedules.resize(std::min(schedules.size(), schedules_max));
   for (const auto& schedule : schedules) {
-    emulate::settings = schedule;
+    tests::use(schedule);
     expect_same(step.on_device(), host, live);
     expect_same(step.on_device(), host, live);
   }
-  emulate::settings = {};
+  tests::use({});
   CHECK(std::memcmp(before.data(), step.logits().data(), before.size() * 4) == 0);
 }
 

@@ -8,6 +8,9 @@
 #include <vector>
 
 #ifdef CHORUS_ON_DEVICE
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_fp8.h>
 #include <cuda_runtime_api.h>
 #else
 #include "kernels/emulate/emulate.h"
@@ -17,17 +20,14 @@ namespace chorus::tests {
 
 #ifdef CHORUS_ON_DEVICE
 
-// The same tests on a GPU (device_main.cc): twice, with the same bits.
-template <class Run>
-void under_all_schedules(std::vector<float>& out, const Run& run) {
-  std::vector<float> first;
-  for (int i = 0; i < 2; ++i) {
-    out.assign(out.size(), std::numeric_limits<float>::quiet_NaN());
-    run();
-    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
-    if (first.empty()) first = out;
-    CHECK(std::memcmp(first.data(), out.data(), out.size() * sizeof(float)) == 0);
-  }
+// The same tests on a GPU (device_main.cc): there is one schedule, its own, and it is tried twice.
+struct Schedule {};
+inline std::vector<Schedule> schedules() {
+  return std::vector<Schedule>(2);
+}
+inline void use(const Schedule&) {}
+inline void wait_for_device() {
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
 }
 
 #else
@@ -43,10 +43,11 @@ void under_all_schedules(std::vector<float>& out, const Run& run) {
 
 // All eight. Fewer under sanitizers, where one costs ten times as much and what they look for does
 // not depend on the schedule.
-inline std::vector<emulate::Settings> schedules() {
+using Schedule = emulate::Settings;
+inline std::vector<Schedule> schedules() {
   using emulate::Copies;
   using emulate::Order;
-  std::vector<emulate::Settings> all = {{Order::greedy, Copies::late, 7},
+  std::vector<Schedule> all = {{Order::greedy, Copies::late, 7},
                                         {Order::reverse, Copies::early, 7}};
 #if !defined(__SANITIZE_THREAD__)
   all.push_back({Order::forward, Copies::late, 7});
@@ -61,22 +62,28 @@ inline std::vector<emulate::Settings> schedules() {
   return all;
 }
 
+inline void use(const Schedule& schedule) {
+  emulate::settings = schedule;
+}
+inline void wait_for_device() {}
+
+#endif
+
 // `run` fills `out` (which comes poisoned with NaN); its bits under the first schedule are left
 // there.
 template <class Run>
 void under_all_schedules(std::vector<float>& out, const Run& run) {
   std::vector<float> first;
   for (const auto& schedule : schedules()) {
-    emulate::settings = schedule;
+    use(schedule);
     out.assign(out.size(), std::numeric_limits<float>::quiet_NaN());
     run();
+    wait_for_device();
     if (first.empty()) first = out;
     CHECK(std::memcmp(first.data(), out.data(), out.size() * sizeof(float)) == 0);
   }
-  emulate::settings = {};
+  use({});
   out = first;
 }
-
-#endif
 
 }  // namespace chorus::tests
