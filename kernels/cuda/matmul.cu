@@ -121,6 +121,7 @@ void matmul(const MatmulArgs& args, void* workspace, bool deterministic, cudaStr
     case MatmulKernel::f32:
       return matmul_f32(call, stream);
     case MatmulKernel::few:
+      if (args.x.rows <= kStreamRowsMax) return matmul_stream(call, plan, stream);
       return matmul_few(call, plan, workspace, operands + operand_bytes(weight, args.x.rows),
                         stream);
     case MatmulKernel::many:

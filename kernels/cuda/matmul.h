@@ -33,6 +33,8 @@ void matmul(const MatmulArgs& args, void* workspace, bool deterministic, cudaStr
 // kTileCountersMax zeros, zero again afterwards.
 void matmul_few(const MatmulArgs& args, const MatmulPlan& plan, void* counters, void* sums,
                 cudaStream_t stream);
+// The same sums in the same order as matmul_few, for up to 8 rows.
+void matmul_stream(const MatmulArgs& args, const MatmulPlan& plan, cudaStream_t stream);
 void matmul_many(const MatmulArgs& args, cudaStream_t stream);
 void matmul_f32(const MatmulArgs& args, cudaStream_t stream);  // any cols
 

@@ -32,7 +32,9 @@ SumOrder sum_order(const MatmulShape& shape, const DeviceLimits& limits) {
 
 MatmulPlan plan_matmul(const MatmulShape& shape, const DeviceLimits& limits) {
   if (shape.format == WeightFormat::f32) return {.kernel = MatmulKernel::f32};
-  if (shape.rows > kFewRowsMax && !shape.deterministic) return {.kernel = MatmulKernel::many};
+  // matmul_hopper streams weights faster than matmul_few does for more than one tile of tokens.
+  const int64_t few_max = limits.capability == 90 ? kStreamRowsMax : kFewRowsMax;
+  if (shape.rows > few_max && !shape.deterministic) return {.kernel = MatmulKernel::many};
   MatmulPlan plan{.kernel = MatmulKernel::few, .order = sum_order(shape, limits)};
   while (plan.token_tiles * 8 < std::min<int64_t>(shape.rows, kFewRowsMax)) plan.token_tiles *= 2;
   plan.blocks_rows =

@@ -25,6 +25,7 @@ struct MatmulShape {
 // matmul_few.cu: what a block computes there. A group of k is cut in kSlices, a warp each.
 inline constexpr int kSlices = 4;
 inline constexpr int kGroupsMax = 4;
+inline constexpr int kStreamRowsMax = 8;       // matmul_stream.cu
 inline constexpr int kFewRowsMax = 64;         // tokens of a block
 inline constexpr int kTileWeightRows = 128;    // weight rows of a block that serves > 8 tokens
 inline constexpr int kTokensAtOnce = 512;      // tokens of a launch that splits k over blocks

@@ -48,7 +48,7 @@ inline std::vector<Schedule> schedules() {
   using emulate::Copies;
   using emulate::Order;
   std::vector<Schedule> all = {{Order::greedy, Copies::late, 7},
-                                        {Order::reverse, Copies::early, 7}};
+                               {Order::reverse, Copies::early, 7}};
 #if !defined(__SANITIZE_THREAD__)
   all.push_back({Order::forward, Copies::late, 7});
   all.push_back({Order::shuffled, Copies::early, 7});
