@@ -28,7 +28,7 @@
 namespace chorus::kernels::cuda {
 namespace {
 
-constexpr int kWarps = 8;
+constexpr int kWarps = 16;
 constexpr int kTokens = 8;
 
 struct Stream8 {
@@ -73,7 +73,7 @@ struct Ahead {
 };
 
 template <typename T, bool gated>
-__global__ void __launch_bounds__(kWarps * 32, 2) stream_kernel(const Stream8 p) {
+__global__ void __launch_bounds__(kWarps * 32, 1) stream_kernel(const Stream8 p) {
   constexpr int kRowTiles = gated ? 2 : 1, kDepth = gated ? 4 : 8;
   using Sums = TileSums<kRowTiles * 16>;
   Sums* shared = &shared_memory<Sums>();  // [2][teams][slices]

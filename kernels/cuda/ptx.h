@@ -42,11 +42,12 @@ __device__ inline void wait_copies() {
 }
 
 // 16 bytes that are read once and that nobody writes while the kernel runs (weights): past L1, by
-// the read-only path. Keeps its place among the other functions of this file.
+// the read-only path, in whole lines from memory. Keeps its place among the other functions of this
+// file.
 #ifdef __CUDACC__
 __device__ inline uint4 load_streaming_16(const void* global) {
   uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n"
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];\n"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(global));
   return v;
@@ -55,7 +56,7 @@ __device__ inline uint4 load_streaming_16(const void* global) {
 __device__ inline void load_streaming_16_if(uint4& v, const void* global, bool wanted) {
   asm volatile(
       "{\n.reg .pred wanted;\nsetp.ne.u32 wanted, %5, 0;\n"
-      "@wanted ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n}\n"
+      "@wanted ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];\n}\n"
       : "+r"(v.x), "+r"(v.y), "+r"(v.z), "+r"(v.w)
       : "l"(global), "r"(uint32_t(wanted)));
 }

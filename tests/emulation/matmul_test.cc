@@ -20,12 +20,12 @@ using cuda::WeightFormat;
 
 // Numbers as a kernel sees them, and their values.
 struct Numbers {
-  cuda::Memory memory;
+  cuda::HostMemory memory;
   std::vector<double> values;  // [rows, stride]
 };
 
 Numbers random_numbers(DType type, int64_t rows, int64_t cols, int64_t stride, int seed) {
-  Numbers made{cuda::allocate(rows * stride * bytes_of(type)),
+  Numbers made{cuda::allocate_host(rows * stride * bytes_of(type)),
                std::vector<double>(static_cast<size_t>(rows * stride))};
   std::mt19937 random(static_cast<unsigned>(seed));
   std::normal_distribution<float> normal;
@@ -62,6 +62,7 @@ struct Case {
   Gate gate = Gate::silu;
   int64_t live = -1;  // -1: all rows, and no count in device memory
   int multiprocessors = 4;
+  int capability = 80;
 };
 
 double activate(Gate gate, double x) {
@@ -91,7 +92,7 @@ struct Problem {
             .bias = c.bias ? bias.data() : nullptr,
             .gated = c.gated,
             .gate = c.gate,
-            .limits = {.capability = 80, .multiprocessors = c.multiprocessors}};
+            .limits = {.capability = c.capability, .multiprocessors = c.multiprocessors}};
     workspace = cuda::allocate(cuda::matmul_workspace_bytes(weight, c.rows));
   }
 
@@ -233,6 +234,44 @@ TEST_CASE("few rows pass their gate") {
                 .gated = true,
                 .gate = rows == 8 ? Gate::gelu_tanh : Gate::silu,
                 .multiprocessors = rows < 10 ? 4 : 132});
+  }
+}
+
+TEST_CASE("few rows of one block an SM are the same sums") {
+  for (const int64_t rows : {1, 5, 8}) {
+    for (const int multiprocessors : {2, 132}) {
+      check_case({.rows = rows,
+                  .n = 150,
+                  .k = 2080,
+                  .bias = true,
+                  .multiprocessors = multiprocessors,
+                  .capability = 90});
+      check_case({.rows = rows,
+                  .n = 2 * 75,
+                  .k = 1032,
+                  .out_type = DType::bf16,
+                  .gated = true,
+                  .live = rows - 1,
+                  .multiprocessors = multiprocessors,
+                  .capability = 90});
+    }
+  }
+  check_case({.rows = 3,
+              .n = 35,
+              .k = 328,
+              .format = WeightFormat::f16,
+              .x_type = DType::f16,
+              .out_type = DType::f16,
+              .capability = 90});
+  for (const bool gated : {false, true}) {
+    check_alone({.rows = 20,
+                 .n = 2 * 20,
+                 .k = 1088,
+                 .gated = gated,
+                 .deterministic = true,
+                 .multiprocessors = 132,
+                 .capability = 90},
+                {2, 8, 20});
   }
 }
 

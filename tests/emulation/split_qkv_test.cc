@@ -97,9 +97,10 @@ class Split {
     rope.sines = sines_.data();
     rope.positions = kPositions;
     rope.rotated = shape_.rotated;
+    const int32_t live_rows = kLiveRows, live_spans = kLiveSpans;
     std::vector<Span> spans = kSpans;
     spans.resize(8, Span{0, 100, 0, 0});  // not live
-    kernels::cuda::split_qkv({.qkv = {out.data(), DType::f32, kRows, cols_, &kLiveRows},
+    kernels::cuda::split_qkv({.qkv = {out.data(), DType::f32, kRows, cols_, &live_rows},
                               .q_heads = shape_.q_heads,
                               .kv_heads = shape_.kv_heads,
                               .head_dim = shape_.head_dim,
@@ -110,7 +111,7 @@ class Split {
                               .q_scale = 0.25F,
                               .q_growth = shape_.q_growth,
                               .q_growth_positions = 10,
-                              .spans = {spans.data(), DType::i32, 8, 4, &kLiveSpans},
+                              .spans = {spans.data(), DType::i32, 8, 4, &live_spans},
                               .block_table = {block_table_.data(), DType::i32, 3, kBlocksOfSlot},
                               .kv = &kv_,
                               .layer = kLayer},
