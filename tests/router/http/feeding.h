@@ -81,6 +81,9 @@ class Feeder {
     const int small = 1;  // the kernel's least: writes have to wait
     ::setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
     options_.limits.body_bytes = 10'000;
+    // None passes on a machine however slow: a 408 would depend on the cut.
+    options_.limits.head_time = options_.limits.idle_time = options_.limits.body_grace =
+        options_.limits.write_time = options_.limits.linger_time = std::chrono::hours(24);
     session_ = http::make_session(
         boost::asio::ip::tcp::socket(context_, boost::asio::ip::tcp::v4(), ends[1]), options_,
         entry_, /*spare=*/false);
