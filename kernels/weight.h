@@ -64,6 +64,8 @@ struct WeightPart {
   int64_t head_dim = 0;     // for rope_pairs_to_halves: rows a head
   int64_t source_rows = 0;  // of the whole source matrix; the 4-bit types need it
   WeightScales scales = {};
+  // Keeps `data` where it is no part of the mapped file; null there.
+  std::shared_ptr<const std::byte[]> owner = nullptr;
 };
 
 // A matrix W [rows, cols] made of parts stacked by rows (q, k and v; gate and up; or one alone).

@@ -41,7 +41,10 @@ class FolderConfig final : public Config {
   std::optional<double> find_number(std::string_view hf, std::string_view) const override {
     return file_.find_number(place_of(hf));
   }
+  // Some checkpoints have a number where others have a flag; what reads them takes either.
   std::optional<bool> find_flag(std::string_view hf, std::string_view) const override {
+    const json* value = file_.find(place_of(hf));
+    if (value != nullptr && value->is_number_integer()) return *value != 0;
     return file_.find_flag(place_of(hf));
   }
   std::optional<std::string> find_text(std::string_view hf, std::string_view) const override {
@@ -49,6 +52,9 @@ class FolderConfig final : public Config {
   }
   std::vector<std::string> find_texts(std::string_view hf, std::string_view) const override {
     return file_.find_texts(place_of(hf));
+  }
+  std::vector<double> find_numbers(std::string_view hf, std::string_view) const override {
+    return file_.find_numbers(place_of(hf));
   }
 
  private:

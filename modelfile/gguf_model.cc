@@ -46,6 +46,10 @@ class GgufConfig final : public Config {
   std::vector<std::string> find_texts(std::string_view, std::string_view gguf) const override {
     return gguf_.find_texts(full_key(gguf)).value_or(std::vector<std::string>{});
   }
+  std::vector<double> find_numbers(std::string_view, std::string_view gguf) const override {
+    const auto floats = gguf_.find_floats(full_key(gguf)).value_or(std::vector<float>{});
+    return {floats.begin(), floats.end()};
+  }
 
  private:
   std::string full_key(std::string_view key) const {

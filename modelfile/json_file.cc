@@ -159,6 +159,18 @@ std::vector<int64_t> JsonFile::find_integers(std::string_view key) const {
   return integers;
 }
 
+std::vector<double> JsonFile::find_numbers(std::string_view key) const {
+  const json* value = find(key);
+  if (value == nullptr) return {};
+  std::vector<double> numbers;
+  if (!value->is_array()) corrupt(key, "is not a list of numbers");
+  for (const json& element : *value) {
+    if (!element.is_number()) corrupt(key, "is not a list of numbers");
+    numbers.push_back(element.get<double>());
+  }
+  return numbers;
+}
+
 std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }

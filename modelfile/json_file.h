@@ -41,6 +41,7 @@ class JsonFile {
   std::optional<std::string> find_text(std::string_view key) const;
   std::vector<std::string> find_texts(std::string_view key) const;  // a list, or one string
   std::vector<int64_t> find_integers(std::string_view key) const;   // a list, or one integer
+  std::vector<double> find_numbers(std::string_view key) const;     // a list
   [[noreturn]] void corrupt(std::string_view key, std::string_view problem) const;
 
  private:

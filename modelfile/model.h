@@ -38,6 +38,7 @@ class Config {
   virtual std::optional<std::string> find_text(std::string_view hf,
                                                std::string_view gguf) const = 0;
   virtual std::vector<std::string> find_texts(std::string_view hf, std::string_view gguf) const = 0;
+  virtual std::vector<double> find_numbers(std::string_view hf, std::string_view gguf) const = 0;
 
   int64_t integer(std::string_view hf, std::string_view gguf) const;
   double number(std::string_view hf, std::string_view gguf) const;

@@ -250,6 +250,7 @@ void run(const Options& o, const process::StatusPipe& status) {
   auto ops = make_ops(o, *communicator);
   auto spec = models::describe(*model);
   const auto limits = make_limits(o, spec);
+  spec.context_max = limits.context_max;
   const auto partition = make_partition(o, spec);
   models::Decoder decoder(*ops, *model, std::move(spec), partition, o.ranks > 1, [&](double done) {
     load.fraction = done;

@@ -8,6 +8,7 @@
 #include "kernels/ops.h"
 #include "modelfile/model.h"
 #include "shard/models/decoder_spec.h"
+#include "shard/weights/loader.h"
 #include "shard/weights/partition.h"
 
 namespace chorus::models {
@@ -68,23 +69,37 @@ class Decoder {
   struct Layer {
     kernels::Weight attention_norm, qkv, qkv_bias, q_norm, k_norm, attention_out;
     kernels::Weight attention_post_norm, ffn_norm, gate_up, ffn_down, ffn_post_norm;
+    // Of a layer of experts. The feed-forward layer that all tokens go through, where there is one
+    // beside them, stands in gate_up and ffn_down.
+    kernels::Weight router;
+    std::vector<kernels::Weight> expert_gate_up, expert_down;
     int group = 0;
     int index_in_group = 0;
+    bool mixture() const { return router != nullptr; }
   };
-  struct Activations {        // operand: Ops::operand_type()
-    kernels::View residual;   // f32 [tokens, hidden]
-    kernels::View normed;     // operand [tokens, hidden]
-    kernels::View qkv;        // f32 [tokens, (heads + 2 kv_heads) * head_dim]
-    kernels::View attended;   // operand [tokens, heads * head_dim]
-    kernels::View projected;  // f32 [tokens, hidden]
-    kernels::View gate_up;    // f32 [tokens, 2 * ffn]
-    kernels::View gated;      // operand [tokens, ffn]
-    kernels::View last;       // operand [wanted, hidden]
+  struct Activations {                           // operand: Ops::operand_type()
+    kernels::View residual;                      // f32 [tokens, hidden]
+    kernels::View normed;                        // operand [tokens, hidden]
+    kernels::View qkv;                           // f32 [tokens, (heads + 2 kv_heads) * head_dim]
+    kernels::View attended;                      // operand [tokens, heads * head_dim]
+    kernels::View projected;                     // f32 [tokens, hidden]
+    kernels::View gate_up;                       // f32 [tokens, 2 * ffn]
+    kernels::View gated;                         // operand [tokens, ffn]
+    kernels::View shared_gate_up, shared_gated;  // the same of the experts' width
+    kernels::View router;                        // f32 [tokens, experts]
+    kernels::View experts;                       // i32 [tokens, chosen]
+    kernels::View expert_weights;                // f32 [tokens, chosen]
+    kernels::View last;                          // operand [wanted, hidden]
   };
+  kernels::Weight load(weights::Loader& loader, weights::Role role, int layer = 0);
+  std::vector<kernels::Weight> load_experts(weights::Loader& loader, weights::Role role, int layer);
+  Layer load_layer(weights::Loader& loader, int index);
+  void make_ropes();
   Activations make_activations(const StepBuffers& buffers, const StepLimits& limits);
   void record_attention(const Layer& layer, const Activations& x, const StepBuffers& buffers,
                         const std::vector<kernels::KvStore*>& kv);
   void record_feed_forward(const Layer& layer, const Activations& x);
+  void record_experts(const Layer& layer, const Activations& x);
   void record_sampling(const Activations& x, const StepBuffers& buffers);
 
   kernels::Ops& ops_;
@@ -94,7 +109,8 @@ class Decoder {
   std::vector<int> kv_head_of_;
   kernels::Weight embedding_, output_, output_norm_;
   std::vector<Layer> layers_;
-  std::vector<std::unique_ptr<kernels::Rope>> ropes_;  // per KV group
+  std::vector<std::unique_ptr<kernels::Rope>> ropes_;  // per KV group, null: nothing is rotated
+  kernels::Weight ones_;                               // [head_dim], for norms without weights
   int64_t weights_bytes_ = 0;
 };
 

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
+#include <cstring>
 
 #include "modelfile/error.h"
 #include "shard/models/families/list.h"
@@ -15,19 +15,27 @@ using weights::Role;
 
 namespace {
 
-// GGUF files of Llama 3 bring the scaling of the rotation as a tensor of divisors.
-void divide_frequencies(const modelfile::Model& model, DecoderSpec& spec) {
-  const modelfile::Tensor* factors = model.find("rope_freqs.weight");
-  if (factors == nullptr) return;
-  auto& frequencies = spec.kv_groups.front().rope.frequencies;
+// GGUF files bring the scaling of some rotations as tensors of divisors.
+void divide_frequencies(const modelfile::Model& model, std::string_view name,
+                        std::vector<float>& frequencies) {
+  const modelfile::Tensor* factors = model.find(name);
+  if (factors == nullptr || frequencies.empty()) return;
   if (factors->type != modelfile::TensorType::f32 || factors->shape.size() != 1 ||
       factors->shape[0] != static_cast<int64_t>(frequencies.size())) {
-    throw FileError(
-        FileError::Kind::corrupt,
-        fmt::format("tensor rope_freqs.weight is not {} numbers of type F32", frequencies.size()));
+    throw FileError(FileError::Kind::corrupt, fmt::format("tensor {} is not {} numbers of type F32",
+                                                          name, frequencies.size()));
   }
-  const auto* divisors = reinterpret_cast<const float*>(factors->data.data());
+  std::vector<float> divisors(frequencies.size());
+  std::memcpy(divisors.data(), factors->data.data(), divisors.size() * sizeof(float));
   for (size_t i = 0; i < frequencies.size(); ++i) frequencies[i] /= divisors[i];
+}
+
+void divide_frequencies(const modelfile::Model& model, DecoderSpec& spec) {
+  for (KvGroupSpec& group : spec.kv_groups) {
+    divide_frequencies(model, "rope_freqs.weight", group.rope.frequencies);
+    divide_frequencies(model, "rope_factors_short.weight", group.rope.frequencies);
+    divide_frequencies(model, "rope_factors_long.weight", group.long_rope.frequencies);
+  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "kernels/ops.h"
 #include "modelfile/error.h"
@@ -21,13 +22,24 @@ class Loader {
   // entry is optional and absent; otherwise throws modelfile::FileError naming the tensor and what
   // is wrong with it (absent, shape, type).
   kernels::Weight load(const TensorEntry& entry, int layer = 0);
+  // The matrices of `experts` experts.
+  std::vector<kernels::Weight> load_experts(const TensorEntry& entry, int layer, int64_t experts);
   // The whole tensor as a table to gather rows from.
   kernels::Weight load_table(const TensorEntry& entry);
 
  private:
-  const modelfile::Tensor* find(const TensorEntry& entry, const Source& source, int layer) const;
-  kernels::Range rows_of(const Source& source, const modelfile::Tensor& tensor) const;
-  kernels::Range cols_of(const Source& source, const modelfile::Tensor& tensor) const;
+  struct Matrix;  // a tensor of two dimensions, or an expert's slice of one with three
+
+  bool gguf() const;
+  const modelfile::Tensor* find(const TensorEntry& entry, const Source& source, int layer,
+                                int64_t expert) const;
+  Matrix matrix_of(const Source& source, const modelfile::Tensor& tensor, int64_t expert,
+                   int64_t experts) const;
+  kernels::Range rows_of(const Source& source, const modelfile::Tensor& tensor, int64_t rows) const;
+  kernels::Range cols_of(const Source& source, const modelfile::Tensor& tensor, int64_t cols) const;
+  kernels::WeightPart part_of(const Source& source, const modelfile::Tensor& tensor,
+                              const Matrix& matrix) const;
+  kernels::RowOrder order_of(const Source& source) const;
 
   kernels::Ops& ops_;
   const modelfile::Model& model_;

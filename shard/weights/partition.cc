@@ -36,7 +36,11 @@ Partition partition(const ModelShape& shape, int rank, int ranks) {
   // Multiples of 32 keep most cuts on the borders of quantised blocks; where they fall inside one
   // (K quants of 256), both ranks hold that block. Small layers are cut finer, so that none is
   // empty.
-  part.ffn = cut(shape.ffn, shape.ffn >= 32 * ranks ? 32 : 1, rank, ranks);
+  const auto columns = [&](int64_t count) {
+    return cut(count, count >= 32 * ranks ? 32 : 1, rank, ranks);
+  };
+  part.ffn = columns(shape.ffn);
+  part.expert_ffn = columns(shape.expert_ffn);
   part.vocab = cut(shape.vocab, shape.vocab >= 16 * ranks ? 16 : 1, rank, ranks);
   return part;
 }

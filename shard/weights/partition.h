@@ -12,7 +12,8 @@ struct ModelShape {  // what is cut, of the whole model
   int64_t heads = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  int64_t ffn = 0;  // columns of the feed-forward layer
+  int64_t ffn = 0;         // columns of the dense feed-forward layers
+  int64_t expert_ffn = 0;  // of an expert's, and of the expert that all tokens share
   int64_t vocab = 0;
 };
 
@@ -20,6 +21,7 @@ struct Partition {  // one rank's part
   kernels::Range heads;
   kernels::Range kv_heads;  // those that `heads` read; replicated where ranks outnumber them
   kernels::Range ffn;
+  kernels::Range expert_ffn;
   kernels::Range vocab;
 };
 

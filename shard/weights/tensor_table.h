@@ -26,6 +26,11 @@ enum class Role : uint8_t {
   gate_up,
   ffn_down,
   ffn_post_norm,
+  router,  // [experts, hidden]
+  expert_gate_up,
+  expert_down,
+  shared_gate_up,  // of the expert that every token goes through
+  shared_down,
 };
 
 // How ranks share a tensor.
@@ -36,14 +41,28 @@ enum class Split : uint8_t {
   heads_input,  // columns: what the rank's query heads put out
   ffn,          // rows: the rank's FFN columns
   ffn_input,    // columns: the rank's FFN columns
-  vocabulary,   // rows: the rank's tokens
+  expert_ffn,   // as ffn and ffn_input, of an expert's feed-forward layer
+  expert_ffn_input,
+  vocabulary,  // rows: the rank's tokens
 };
 
+// Where a source lies in a tensor that holds the rows of several; without rows it is all of it.
+struct Fused {
+  int64_t first_row = 0;
+  int64_t rows = 0;  // of the whole tensor
+};
+
+// An expert's matrix is a tensor of its own, whose name has a second {} for the expert, or a slice
+// of a tensor with three dimensions, the first of which counts the experts.
 struct Source {
   std::string_view gguf;         // "blk.{}.attn_q.weight": {} is the layer
   std::string_view safetensors;  // "model.layers.{}.self_attn.q_proj.weight"
   Split split = Split::none;
   kernels::RowOrder gguf_order = kernels::RowOrder::as_stored;
+  kernels::RowOrder safetensors_order = kernels::RowOrder::as_stored;
+  Fused gguf_fused = {};
+  Fused safetensors_fused = {};
+  bool safetensors_transposed = false;  // the file holds the matrix's columns as rows
 };
 
 struct TensorEntry {

@@ -37,7 +37,8 @@ class Folder {
 TEST_CASE("config.json answers by key and by path", "[modelfile]") {
   const Folder folder(R"({"architectures":["A","B"],"hidden_size":576,"rms_norm_eps":1e-5,
     "rope_theta":10000,"tie_word_embeddings":true,"sliding_window":null,
-    "rope_scaling":{"factor":8.0,"rope_type":"llama3"},"layer_types":["full","sliding"]})");
+    "rope_scaling":{"factor":8.0,"rope_type":"llama3"},"layer_types":["full","sliding"],
+    "factors":[1,2.5]})");
   const auto model = folder.open();
   const Config& config = model->config();
   CHECK(config.architecture() == "A");
@@ -45,12 +46,15 @@ TEST_CASE("config.json answers by key and by path", "[modelfile]") {
   CHECK(config.number("rms_norm_eps", "") == 1e-5);
   CHECK(config.number("rope_theta", "") == 10000);
   CHECK(config.find_flag("tie_word_embeddings", "") == true);
+  CHECK(config.find_flag("rope_theta", "") == true);  // Python's view of a number
   CHECK_FALSE(config.find_integer("sliding_window", "").has_value());
   CHECK(config.find_number("rope_scaling.factor", "") == 8.0);
   CHECK(config.find_text("rope_scaling.rope_type", "") == "llama3");
   CHECK_FALSE(config.find_number("rope_scaling.absent.deeper", "").has_value());
   CHECK(config.find_texts("layer_types", "") == std::vector<std::string>{"full", "sliding"});
   CHECK(config.find_texts("absent", "").empty());
+  CHECK(config.find_numbers("factors", "") == std::vector<double>{1, 2.5});
+  CHECK(config.find_numbers("absent", "").empty());
 }
 
 TEST_CASE("the text part of a multimodal config.json is looked into", "[modelfile]") {
@@ -76,6 +80,8 @@ TEST_CASE("a wrong type in config.json names file and key", "[modelfile]") {
   CHECK(refusal([&] { config.find_flag("n", ""); }).names("neither true nor false"));
   CHECK(refusal([&] { config.find_text("x", ""); }).names("not a string"));
   CHECK(refusal([&] { config.find_texts("list", ""); }).names("not a list of strings"));
+  CHECK(refusal([&] { config.find_numbers("list", ""); }).names("not a list of numbers"));
+  CHECK(refusal([&] { config.find_numbers("half", ""); }).names("not a list of numbers"));
   const auto missing = refusal([&] { config.integer("absent", ".gguf_key"); });
   CHECK(missing.names("config.json: key absent is missing"));
 }

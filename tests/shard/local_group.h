@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
@@ -26,6 +27,8 @@ struct GroupOptions {
   int ranks = 1;
   int threads = 1;  // a rank
   bool reference = false;
+  // Another backend than the two, or one of them in a wrapper.
+  std::function<std::unique_ptr<kernels::Ops>(const kernels::CpuOptions&)> make_ops = nullptr;
   kernels::Isa isa = kernels::best_isa();
   step::ExecutorLimits limits = {.slots = 32, .step_tokens_max = 1024, .context_max = 512};
   int64_t kv_tokens = 8192;
@@ -54,8 +57,14 @@ class LocalGroup {
                                                                         [] { std::abort(); });
       const kernels::CpuOptions cpu{
           .threads = options.threads, .isa = options.isa, .collective = rank.communicator.get()};
-      rank.ops = options.reference ? kernels::make_reference_ops(cpu) : kernels::make_cpu_ops(cpu);
+      if (options.make_ops) {
+        rank.ops = options.make_ops(cpu);
+      } else {
+        rank.ops =
+            options.reference ? kernels::make_reference_ops(cpu) : kernels::make_cpu_ops(cpu);
+      }
       auto spec = models::describe(model);
+      spec.context_max = std::min(spec.context_max, options.limits.context_max);
       const auto part = weights::partition(spec.shape, r, options.ranks);
       rank.vocab = part.vocab;
       rank.decoder = std::make_unique<models::Decoder>(*rank.ops, model, std::move(spec), part,

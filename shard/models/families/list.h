@@ -10,13 +10,20 @@ namespace chorus::models {
 
 struct Family {
   std::string_view safetensors;  // config.json's architecture
-  std::string_view gguf;         // general.architecture
+  std::string_view gguf;         // general.architecture; of rows with the same, the first describes
   DecoderSpec (*describe)(const modelfile::Config&);
 };
 
 DecoderSpec llama(const modelfile::Config& config);
+DecoderSpec llama4(const modelfile::Config& config);
+DecoderSpec mistral(const modelfile::Config& config);
+DecoderSpec mixtral(const modelfile::Config& config);
 DecoderSpec qwen2(const modelfile::Config& config);
+DecoderSpec qwen3(const modelfile::Config& config);
+DecoderSpec qwen3_moe(const modelfile::Config& config);
+DecoderSpec gemma2(const modelfile::Config& config);
 DecoderSpec gemma3(const modelfile::Config& config);
+DecoderSpec phi3(const modelfile::Config& config);
 
 std::span<const Family> families();
 

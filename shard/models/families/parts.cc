@@ -2,8 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cassert>
 #include <cmath>
-#include <numbers>
 
 #include "modelfile/error.h"
 
@@ -15,9 +16,22 @@ using weights::Split;
 
 namespace {
 
-[[noreturn]] void unsupported(const std::string& message) {
-  throw FileError(FileError::Kind::unsupported, message);
+[[noreturn]] void unsupported(const modelfile::Config& config, const std::string& message) {
+  throw FileError(FileError::Kind::unsupported, config.source() + ": " + message);
 }
+
+kernels::Gate gate_of(const modelfile::Config& config, kernels::Gate otherwise) {
+  auto name = config.find_text("hidden_activation", "");
+  if (!name) name = config.find_text("hidden_act", "");
+  if (!name) return otherwise;
+  if (*name == "silu" || *name == "swish") return kernels::Gate::silu;
+  if (*name == "gelu_pytorch_tanh") return kernels::Gate::gelu_tanh;
+  unsupported(config, fmt::format("hidden_act \"{}\" is not built yet (silu and "
+                                  "gelu_pytorch_tanh are)",
+                                  *name));
+}
+
+}  // namespace
 
 int64_t within(int64_t value, int64_t most, std::string_view what) {
   if (value >= 1 && value <= most) return value;
@@ -26,28 +40,9 @@ int64_t within(int64_t value, int64_t most, std::string_view what) {
       fmt::format("the model's configuration has {} = {} (1 to {})", what, value, most));
 }
 
-// Llama 3's scaling (its reference implementation, and "rope_type": "llama3" in config.json): long
-// wavelengths are stretched by `factor`, short ones kept, those between blended.
-void scale_llama3(const modelfile::Config& config, std::vector<float>& frequencies) {
-  const double factor = config.number("rope_scaling.factor", ".rope.scaling.factor");
-  const double low = config.number("rope_scaling.low_freq_factor", "");
-  const double high = config.number("rope_scaling.high_freq_factor", "");
-  const double trained = config.number("rope_scaling.original_max_position_embeddings", "");
-  for (float& frequency : frequencies) {
-    const double wavelength = 2 * std::numbers::pi / frequency;
-    if (wavelength > trained / low) {
-      frequency = static_cast<float>(frequency / factor);
-    } else if (wavelength > trained / high) {
-      const double blend = (trained / wavelength - low) / (high - low);
-      frequency = static_cast<float>((1 - blend) * frequency / factor + blend * frequency);
-    }
-  }
-}
-
-}  // namespace
-
-DecoderSpec numbers(const modelfile::Config& config) {
+DecoderSpec numbers(const modelfile::Config& config, kernels::Gate gate) {
   DecoderSpec spec;
+  spec.gate = gate_of(config, gate);
   spec.hidden = within(config.integer("hidden_size", ".embedding_length"), 1 << 20, "hidden_size");
   spec.layers = static_cast<int>(
       within(config.integer("num_hidden_layers", ".block_count"), 4096, "num_hidden_layers"));
@@ -73,37 +68,50 @@ DecoderSpec numbers(const modelfile::Config& config) {
                                 shape.kv_heads));
   }
   if (shape.head_dim % 16 != 0) {
-    unsupported(fmt::format("head_dim {} is no multiple of 16", shape.head_dim));
+    unsupported(config, fmt::format("head_dim {} is no multiple of 16", shape.head_dim));
   }
   return spec;
 }
 
-void use_full_attention(DecoderSpec& spec, kernels::RopeDescription rope) {
-  spec.kv_groups = {{.window = 0, .rope = std::move(rope)}};
+void refuse_flags(const modelfile::Config& config, std::initializer_list<std::string_view> flags) {
+  for (const std::string_view flag : flags) {
+    if (config.find_flag(flag, "").value_or(false)) {
+      unsupported(config, fmt::format("{} = true is not built for this architecture", flag));
+    }
+  }
+}
+
+void use_one_group(DecoderSpec& spec, kernels::RopeDescription rope, int64_t window) {
+  spec.kv_groups = {{.window = window, .rope = std::move(rope)}};
   spec.group_of_layer.assign(static_cast<size_t>(spec.layers), 0);
 }
 
-kernels::RopeDescription rope(const modelfile::Config& config, double base, int64_t head_dim) {
-  kernels::RopeDescription description;
-  for (int64_t i = 0; i < head_dim / 2; ++i) {
-    description.frequencies.push_back(static_cast<float>(
-        std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim))));
-  }
-  auto kind = config.find_text("rope_scaling.rope_type", ".rope.scaling.type");
-  if (!kind) kind = config.find_text("rope_scaling.type", "");
-  const std::string type = kind.value_or("none");
-  if (type == "linear") {
-    const double factor = config.number("rope_scaling.factor", ".rope.scaling.factor");
-    for (float& frequency : description.frequencies) {
-      frequency = static_cast<float>(frequency / factor);
+void use_two_groups(DecoderSpec& spec, const TwoKinds& kinds) {
+  int group_of_kind[] = {-1, -1};
+  for (const bool slides : kinds.slides) {
+    int& group = group_of_kind[slides ? 1 : 0];
+    if (group < 0) {
+      group = static_cast<int>(spec.kv_groups.size());
+      spec.kv_groups.push_back(slides ? kinds.sliding : kinds.full);
     }
-  } else if (type == "llama3") {
-    scale_llama3(config, description.frequencies);
-  } else if (type != "none" && type != "default") {
-    unsupported(
-        fmt::format("rope scaling of type \"{}\" is not built yet (linear and llama3 are)", type));
+    spec.group_of_layer.push_back(group);
   }
-  return description;
+}
+
+std::vector<bool> narrow_layers(const modelfile::Config& config, int layers,
+                                std::string_view narrow) {
+  std::vector<bool> found;
+  for (const std::string& type : config.find_texts("layer_types", "")) {
+    if (type != narrow && type != "full_attention") {
+      unsupported(config, fmt::format("layer_types has \"{}\", which is not built for this "
+                                      "architecture",
+                                      type));
+    }
+    found.push_back(type == narrow);
+  }
+  if (found.empty() || static_cast<int>(found.size()) == layers) return found;
+  throw FileError(FileError::Kind::corrupt,
+                  config.source() + ": layer_types does not have one entry per layer");
 }
 
 std::vector<weights::TensorEntry> llama_tensors(kernels::RowOrder gguf_qk_order) {
@@ -142,6 +150,41 @@ std::vector<weights::TensorEntry> llama_tensors(kernels::RowOrder gguf_qk_order)
        .parts = {{"blk.{}.ffn_down.weight", "model.layers.{}.mlp.down_proj.weight",
                   Split::ffn_input}}},
   };
+}
+
+weights::TensorEntry& entry_of(DecoderSpec& spec, Role role) {
+  const auto found = std::find_if(spec.tensors.begin(), spec.tensors.end(),
+                                  [&](const auto& entry) { return entry.role == role; });
+  assert(found != spec.tensors.end());
+  return *found;
+}
+
+void add_qk_norms(DecoderSpec& spec, float add) {
+  spec.tensors.push_back(
+      {.role = Role::q_norm,
+       .parts = {{"blk.{}.attn_q_norm.weight", "model.layers.{}.self_attn.q_norm.weight"}},
+       .safetensors_add = add});
+  spec.tensors.push_back(
+      {.role = Role::k_norm,
+       .parts = {{"blk.{}.attn_k_norm.weight", "model.layers.{}.self_attn.k_norm.weight"}},
+       .safetensors_add = add});
+}
+
+void use_mixture(const modelfile::Config& config, DecoderSpec& spec, std::string_view experts_key,
+                 const MixtureNames& names) {
+  MixtureSpec& mixture = spec.mixture;
+  mixture.experts = within(config.integer(experts_key, ".expert_count"), 4096, experts_key);
+  mixture.chosen = within(config.integer("num_experts_per_tok", ".expert_used_count"),
+                          mixture.experts, "num_experts_per_tok");
+  mixture.layers.assign(static_cast<size_t>(spec.layers), true);
+  spec.tensors.push_back(
+      {.role = Role::router, .parts = {{"blk.{}.ffn_gate_inp.weight", names.router}}});
+  spec.tensors.push_back({.role = Role::expert_gate_up,
+                          .parts = {{"blk.{}.ffn_gate_exps.weight", names.gate, Split::expert_ffn},
+                                    {"blk.{}.ffn_up_exps.weight", names.up, Split::expert_ffn}}});
+  spec.tensors.push_back(
+      {.role = Role::expert_down,
+       .parts = {{"blk.{}.ffn_down_exps.weight", names.down, Split::expert_ffn_input}}});
 }
 
 }  // namespace chorus::models
