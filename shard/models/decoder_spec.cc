@@ -7,6 +7,7 @@
 
 #include "modelfile/error.h"
 #include "shard/models/families/list.h"
+#include "shard/weights/loader.h"
 
 namespace chorus::models {
 
@@ -60,13 +61,15 @@ DecoderSpec describe(const modelfile::Model& model) {
     }
     DecoderSpec spec = family.describe(config);
     const auto& table = spec.find(Role::embedding)->parts.front();
-    const auto& embedding = model.tensor(gguf ? table.gguf : table.safetensors);
-    if (embedding.shape.size() != 2 || embedding.shape[1] != spec.hidden) {
+    const std::string name_of_table(gguf ? table.gguf : table.safetensors);
+    const modelfile::Tensor* embedding = weights::find_tensor(model, name_of_table);
+    if (embedding == nullptr || embedding->shape.size() != 2 ||
+        embedding->shape[1] != spec.hidden) {
       throw FileError(FileError::Kind::corrupt,
-                      fmt::format("tensor {} does not have hidden_size = {} columns",
-                                  embedding.name, spec.hidden));
+                      fmt::format("{}: there is no tensor {} with hidden_size = {} columns",
+                                  model.path().string(), name_of_table, spec.hidden));
     }
-    spec.shape.vocab = embedding.shape[0];
+    spec.shape.vocab = embedding->shape[0];
     divide_frequencies(model, spec);
     return spec;
   }

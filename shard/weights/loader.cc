@@ -64,6 +64,16 @@ std::shared_ptr<const std::byte[]> transposed(const std::byte* data, int64_t siz
 
 }  // namespace
 
+const Tensor* find_tensor(const modelfile::Model& model, const std::string& name) {
+  const Tensor* tensor = model.find(name);
+  if (tensor == nullptr) tensor = model.find("language_model." + name);
+  constexpr std::string_view kModel = "model.";
+  if (tensor == nullptr && name.starts_with(kModel)) {
+    tensor = model.find("model.language_model." + name.substr(kModel.size()));
+  }
+  return tensor;
+}
+
 struct Loader::Matrix {
   const std::byte* data = nullptr;
   WeightType type = WeightType::f32;
@@ -87,7 +97,7 @@ const Tensor* Loader::find(const TensorEntry& entry, const Source& source, int l
                            int64_t expert) const {
   const std::string name =
       fmt::format(fmt::runtime(gguf() ? source.gguf : source.safetensors), layer, expert);
-  const Tensor* tensor = model_.find(name);
+  const Tensor* tensor = find_tensor(model_, name);
   if (tensor == nullptr && !entry.optional) {
     throw FileError(FileError::Kind::corrupt,
                     fmt::format("{}: tensor {} is missing", model_.path().string(), name));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "kernels/ops.h"
@@ -11,6 +12,11 @@
 #include "shard/weights/tensor_table.h"
 
 namespace chorus::weights {
+
+// The tensor of that name, or the one that a multimodal model's folder has for it: its text part
+// stands under "language_model." or, since transformers 4.52, "model.language_model.". Null where
+// there is none.
+const modelfile::Tensor* find_tensor(const modelfile::Model& model, const std::string& name);
 
 class Loader {
  public:

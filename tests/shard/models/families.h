@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -49,9 +50,10 @@ class TinyModel {
     return json_["logits"][bf16 ? "bf16" : "f32"];
   }
 
-  // `prefix` comes before each tensor's name, as in the folders of multimodal models.
-  void save_folder(const std::filesystem::path& folder, bool bf16,
-                   const std::string& prefix = "") const {
+  using Rename = std::function<std::string(const std::string&)>;
+  void save_folder(
+      const std::filesystem::path& folder, bool bf16,
+      const Rename& rename = [](const std::string& name) { return name; }) const {
     nlohmann::json header;
     std::string data;
     for (const auto& [name, values] : tensors_) {
@@ -60,9 +62,9 @@ class TinyModel {
         bytes +=
             bf16 ? test::little_endian(kernels::f32_to_bf16(value)) : test::little_endian(value);
       }
-      header[prefix + name] = {{"dtype", bf16 ? "BF16" : "F32"},
-                               {"shape", values.shape},
-                               {"data_offsets", {data.size(), data.size() + bytes.size()}}};
+      header[rename(name)] = {{"dtype", bf16 ? "BF16" : "F32"},
+                              {"shape", values.shape},
+                              {"data_offsets", {data.size(), data.size() + bytes.size()}}};
       data += bytes;
     }
     std::filesystem::create_directories(folder);

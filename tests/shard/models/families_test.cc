@@ -133,6 +133,29 @@ TEST_CASE("tiny models of every family that GGUF has give the same logits from G
   }
 }
 
+TEST_CASE("the text part of a multimodal folder is found under both of its prefixes") {
+  const TinyModel::Rename renames[] = {
+      [](const std::string& name) { return "language_model." + name; },
+      [](const std::string& name) {
+        return name.starts_with("model.") ? "model.language_model." + name.substr(6) : name;
+      }};
+  for (const char* name : {"llama4", "gemma3"}) {
+    const TinyModel tiny(TinyModel::list().at(name));
+    for (const auto& rename : renames) {
+      test::ScratchFolder folder;
+      tiny.save_folder(folder.path(), false, rename);
+      nlohmann::json text = tiny.json()["config"];
+      std::string architecture = text["architectures"][0];
+      architecture.replace(architecture.find("ForCausalLM"), std::string::npos,
+                           "ForConditionalGeneration");
+      text.erase("architectures");
+      const nlohmann::json config = {{"architectures", {architecture}}, {"text_config", text}};
+      test::save(folder.path() / "config.json", config.dump());
+      check(tiny, folder.path(), false, 1);
+    }
+  }
+}
+
 TEST_CASE("what a family has no use for is refused by name") {
   const auto refuses = [](const char* name, const nlohmann::json& change, const char* message) {
     CAPTURE(name, change.dump());
