@@ -128,21 +128,28 @@ Decoder::Activations Decoder::make_activations(const StepBuffers& buffers,
     return ops_.allocate(type, limits.tokens, cols, tokens);
   };
   const auto make_operand = [&](int64_t cols) { return make(cols, ops_.operand_type()); };
-  const MixtureSpec& mixture = spec_.mixture;
-  return {.residual = make(spec_.hidden),
-          .normed = make_operand(spec_.hidden),
-          .qkv = make((heads + 2 * kv_heads) * spec_.shape.head_dim),
-          .attended = make_operand(heads * spec_.shape.head_dim),
-          .projected = make(spec_.hidden),
-          .gate_up = make(2 * partition_.ffn.size()),
-          .gated = make_operand(partition_.ffn.size()),
-          .shared_gate_up = make(2 * partition_.expert_ffn.size()),
-          .shared_gated = make_operand(partition_.expert_ffn.size()),
-          .router = make(mixture.experts),
-          .experts = make(mixture.chosen, DType::i32),
-          .expert_weights = make(mixture.chosen),
-          .last = ops_.allocate(ops_.operand_type(), limits.wanted, spec_.hidden,
-                                buffers.wanted.live_rows)};
+  Activations x;
+  x.residual = make(spec_.hidden);
+  x.normed = make_operand(spec_.hidden);
+  x.qkv = make((heads + 2 * kv_heads) * spec_.shape.head_dim);
+  x.attended = make_operand(heads * spec_.shape.head_dim);
+  x.projected = make(spec_.hidden);
+  if (spec_.shape.ffn > 0) {
+    x.gate_up = make(2 * partition_.ffn.size());
+    x.gated = make_operand(partition_.ffn.size());
+  }
+  if (spec_.find(Role::shared_gate_up) != nullptr) {
+    x.shared_gate_up = make(2 * partition_.expert_ffn.size());
+    x.shared_gated = make_operand(partition_.expert_ffn.size());
+  }
+  if (spec_.mixture.experts > 0) {
+    x.router = make(spec_.mixture.experts);
+    x.experts = make(spec_.mixture.chosen, DType::i32);
+    x.expert_weights = make(spec_.mixture.chosen);
+  }
+  x.last =
+      ops_.allocate(ops_.operand_type(), limits.wanted, spec_.hidden, buffers.wanted.live_rows);
+  return x;
 }
 
 Programs Decoder::record(const StepBuffers& buffers, const StepLimits& limits,

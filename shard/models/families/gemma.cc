@@ -67,9 +67,14 @@ DecoderSpec common(const modelfile::Config& config) {
 
 DecoderSpec gemma2(const modelfile::Config& config) {
   DecoderSpec spec = common(config);
+  if (config.format() == modelfile::Format::gguf) {  // the first converters left them out
+    if (!config.find_number("", ".attn_logit_softcapping")) spec.attention_cap = 50;
+    if (!config.find_number("", ".final_logit_softcapping")) spec.logit_cap = 30;
+  }
   scale_queries(config, spec, 46);
   const auto turns = rope(config, rope_base(config, 10000), spec.shape.head_dim);
-  const int64_t window = config.integer("sliding_window", ".attention.sliding_window");
+  const int64_t window =
+      config.find_integer("sliding_window", ".attention.sliding_window").value_or(4096);
   use_two_groups(spec, {.slides = sliding_layers(config, spec.layers, 2),
                         .full = {.window = 0, .rope = turns},
                         .sliding = {.window = window, .rope = turns}});
