@@ -32,6 +32,7 @@ test: ## set up, build Release, run unit tests, end-to-end tests and lints
 	@deploy/setup/packages.sh build test
 	@$(MAKE) --no-print-directory build model
 	@deploy/setup/venv.sh .venv tests/e2e/requirements.txt
+	@[ ! -x /usr/local/cuda/bin/nvcc ] || deploy/setup/venv.sh .venv-kernel-table bench/kernel_report_requirements.txt
 	@ctest --preset release -j $(JOBS) --output-on-failure
 	@.venv/bin/python -m pytest -q tests/e2e --ignore tests/e2e/clients
 	@deploy/setup/venv.sh .venv-clients tests/e2e/clients/requirements.txt
@@ -57,10 +58,16 @@ bench-lm-eval: build model ## lm-eval's scores beside those of transformers (ins
 	@deploy/setup/venv.sh .venv-lm-eval bench/lm_eval_requirements.txt
 	@.venv-lm-eval/bin/python bench/lm_eval_scores.py $(ARGS)
 
+.PHONY: kernel-table
+kernel-table: ## write tests/kernels/kernel_table_*.txt: registers, spills and instructions of each kernel
+	@deploy/setup/venv.sh .venv-kernel-table bench/kernel_report_requirements.txt
+	@cmake --preset release --log-level=WARNING
+	@cmake --build --preset release -j $(JOBS) --target kernel_table
+
 .PHONY: format
 format: ## format the C++ files
 	@python3 tests/lint/format.py . --fix
 
 .PHONY: clean
 clean: ## remove the build folders and the Python environment
-	@rm -rf build .venv .venv-reference .venv-clients .venv-lm-eval
+	@rm -rf build .venv .venv-reference .venv-clients .venv-lm-eval .venv-kernel-table

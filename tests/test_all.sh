@@ -38,6 +38,14 @@ for program in process modelfile kernels text engine api http launcher; do
 done
 build/dev/bin/shard_test "plans that*,a taken seat*,a copied block*,a GGUF file*,all_reduce*,all_gather*,published*,an aborted*"
 
+step "CUDA kernels, emulated, under AddressSanitizer and UndefinedBehaviorSanitizer"
+build dev emulation_test
+build/dev/bin/emulation_test
+
+step "CUDA kernels, emulated, with ThreadSanitizer as race detector"
+build tsan emulation_test
+build/tsan/bin/emulation_test
+
 step "ThreadSanitizer: planner, driver, sessions, workers, collectives (gRPC is not instrumented: left out)"
 build tsan engine_test api_test http_test kernels_test shard_test
 build/tsan/bin/engine_test

@@ -186,12 +186,15 @@ HostMemory allocate_host(int64_t bytes) {
 }
 
 void copy_to_device(void* to, const void* from, int64_t bytes, cudaStream_t) {
+  emulate::catch_up();
   std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 void copy_to_host(void* to, const void* from, int64_t bytes, cudaStream_t) {
+  emulate::catch_up();
   std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 void copy_on_device(void* to, const void* from, int64_t bytes, cudaStream_t) {
+  emulate::catch_up();
   std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 void copy_rows_on_device(void* to, const void* from, int64_t pitch, int64_t bytes, int64_t rows,
@@ -201,7 +204,9 @@ void copy_rows_on_device(void* to, const void* from, int64_t pitch, int64_t byte
                  static_cast<size_t>(bytes));
   }
 }
-void wait_for(cudaStream_t) {}
+void wait_for(cudaStream_t) {
+  emulate::catch_up();
+}
 
 Stream::Stream() = default;
 Stream::~Stream() = default;
@@ -213,6 +218,7 @@ void Event::wait() {}
 Graph::Graph(cudaStream_t, std::function<void()> launches) : launches_(std::move(launches)) {}
 Graph::~Graph() = default;
 void Graph::replay(cudaStream_t) const {
+  const emulate::Overlap overlap;
   launches_();
 }
 

@@ -71,7 +71,7 @@ void store(std::vector<std::byte>& to, size_t index, float x, DType type) {
 class Cache {
  public:
   Cache(const Shape& shape, int64_t tokens_max, int64_t sequences)
-      : shape_(shape), tokens_max_(tokens_max), blocks_of_each_((tokens_max + 31) / 32) {
+      : shape_(shape), blocks_of_each_((tokens_max + 31) / 32) {
     if (shape_.kv_head_of.empty()) {
       for (int head = 0; head < shape.q_heads; ++head) {
         shape_.kv_head_of.push_back(head * shape.kv_heads / shape.q_heads);
@@ -244,7 +244,7 @@ class Cache {
   }
 
   Shape shape_;
-  int64_t tokens_max_, blocks_of_each_;
+  int64_t blocks_of_each_;
   kernels::cuda::KvBlocks kv_;
   std::vector<std::byte> keys_, values_;
   std::vector<int32_t> table_;
