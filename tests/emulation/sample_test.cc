@@ -215,7 +215,8 @@ TEST_CASE("greedy rows take the best token, alone and among others that are not 
   for (const int64_t rows : {0, 1, 3, 33}) {
     std::vector<SamplingParams> params(static_cast<size_t>(rows));
     for (size_t i = 0; i < params.size(); ++i) params[i].slot = static_cast<int32_t>(i);
-    compare(Step(random_logits(rows * 5003, 1, 3), params, {}, rows + 1), rows, rows > 3 ? 2 : 8);
+    compare(Step(random_logits(std::max<int64_t>(rows, 1) * 5003, 1, 3), params, {}, rows + 1),
+            rows, rows > 3 ? 2 : 8);
   }
 }
 
