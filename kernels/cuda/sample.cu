@@ -18,8 +18,8 @@
 // the part change them; the logits themselves stay as the model made them.
 //
 // A draw that reaches beyond the 64 best tokens is rare. One block makes it without sorting: the
-// token at a place of the row's order is found by cutting the range of its key into 256 bins,
-// summing each bin's mass, and going on with the bin that holds the place.
+// token at a place of the row's order is found by cutting the range of keys into 256 bins, summing
+// each bin's mass, and going on with the bin that holds the place until its tokens fit into a list.
 //
 // This file is compiled without fused multiply-add: exponentials must have the host's bits.
 //
@@ -40,6 +40,7 @@ constexpr int kPart = kThreads * kItems;
 constexpr int kVector = 4;       // neighbours of a thread
 constexpr int kIdBits = 22;      // of a vocabulary's ids
 constexpr int kBins = kThreads;  // a thread looks at each
+constexpr int kListed = 512;     // tokens that are ordered one by one
 constexpr float kLowest = -__builtin_huge_valf();
 
 // --- what is kept of a row between blocks
@@ -63,7 +64,6 @@ struct Workspace {
   Found* found;         // [rows]
   Masses* part_masses;  // [rows, parts]
   Key* part_lists;      // [rows, parts, 2, kTopLogprobsMax]: drawn, model
-  uint32_t* marks;      // [rows, parts * kPart / 32]: tokens of the slot's list, a bit each
 };
 
 struct SampleKernelArgs {
@@ -118,9 +118,11 @@ struct DrawShared {  // of up to 64 tokens, in the order in which they are drawn
 };
 struct SelectShared {
   uint32_t low[kBins], high[kBins], tokens[kBins];  // of the bins' masses: two halves
+  uint64_t keys[kListed];
+  Mass masses[kListed];
   uint64_t key;
   Mass before, weight;
-  int bin;
+  int bin, listed;
   uint32_t bin_tokens;
 };
 struct SampleShared {
@@ -357,7 +359,7 @@ __device__ int32_t merge_parts(Key* to, FindShared& shared, const SampleKernelAr
   return count;
 }
 
-__global__ void __launch_bounds__(kThreads) find_kernel(SampleKernelArgs args) {
+__global__ void __launch_bounds__(kThreads, 2) find_kernel(SampleKernelArgs args) {
   ptx::let_successor_start();
   auto& shared = shared_memory<SampleShared>();
   const int part = static_cast<int>(blockIdx.x);
@@ -549,76 +551,160 @@ __device__ void draw_by_mass(SampleShared& shared, const SampleKernelArgs& args,
 
 // --- draws from a whole row
 
+constexpr uint64_t kNoKey = ~uint64_t{0};
+
 // Calls f(logit, id) for each token of the row, as the draw sees it, by some thread.
 template <typename F>
-__device__ inline void for_each_token(const SampleKernelArgs& args, const Row& row, const F& f) {
-  const uint32_t* marks = args.work.marks + row.index * args.parts * (kPart / 32);
-  for (int64_t at = threadIdx.x; at < args.count; at += kThreads) {
-    if (row.list_count > 0 && (marks[at / 32] >> (at % 32) & 1) != 0) continue;
-    const float logit = row.logits[at];
-    f(logit == logit ? logit : kLowest, args.first_id + static_cast<int32_t>(at));
-  }
-  for (int i = static_cast<int>(threadIdx.x); i < row.list_count; i += kThreads) {
-    const Adjustment adjustment = row.list[i];
-    const int64_t at = adjustment.id - args.first_id;
-    if (at < 0 || at >= args.count) continue;
-    f(adjusted_logit(row.logits[at], adjustment, row.params), adjustment.id);
+__device__ inline void for_each_token(SampleShared& shared, const SampleKernelArgs& args,
+                                      const Row& row, const F& f) {
+#pragma unroll 1
+  for (int part = 0; part < args.parts; ++part) {
+    float logits[kItems];
+    load_part(logits, args, row, part);
+    stage_drawn(shared, logits, args, row, part);
+    const int64_t first = int64_t{part} * kPart;
+#pragma unroll 1
+    for (int at = static_cast<int>(threadIdx.x); at < kPart && first + at < args.count;
+         at += kThreads) {
+      const float logit = shared.logits[at];
+      f(logit == logit ? logit : kLowest, args.first_id + static_cast<int32_t>(first) + at);
+    }
   }
 }
 
-__device__ void mark_adjusted(const SampleKernelArgs& args, const Row& row) {
-  uint32_t* marks = args.work.marks + row.index * args.parts * (kPart / 32);
-  for (int i = static_cast<int>(threadIdx.x); i < args.parts * (kPart / 32); i += kThreads) {
-    marks[i] = 0;
+// In which order tokens are laid out, each as long as its weight, and which of them count.
+struct Order {
+  float max, temperature, inverse_temperature;
+  uint64_t end = kNoKey;     // tokens from here on, best first, do not count
+  bool counted = false;      // each weighs one; else its mass
+  bool by_distance = false;  // from `entropy`, the nearest first; else best first
+  double entropy = 0;
+  uint64_t distance = kNoKey;  // only tokens of this distance count
+
+  __device__ Mass mass(float logit) const { return mass_of_one(logit, max, inverse_temperature); }
+
+  // Best first, as a rising key: steps of the logit below the best one (so that the first cut into
+  // bins spreads the tokens that matter), then the logit, then the id.
+  __device__ uint64_t best_first(float logit, int32_t id) const {
+    constexpr float kSteps = 1000, kDepth = 29;  // a token of less than e^-29 has no mass
+    const float depth = (max - logit) * inverse_temperature;
+    const auto step =
+        static_cast<uint32_t>(depth < kDepth ? depth * (kSteps / kDepth) : kSteps + 1);
+    return uint64_t{step} << 54 | uint64_t{~ordered(logit)} << kIdBits | static_cast<uint32_t>(id);
   }
-  __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < row.list_count; i += kThreads) {
-    const int64_t at = row.list[i].id - args.first_id;
-    if (at >= 0 && at < args.count) atomicAdd(&marks[at / 32], 1U << (at % 32));
+  __device__ double surprise(float logit) const { return surprise_of(logit, max, temperature); }
+  __device__ uint64_t key(float logit, int32_t id) const {
+    const uint64_t best = best_first(logit, id);
+    if (best >= end) return kNoKey;
+    if (!by_distance) return best;
+    if (mass(logit) == 0) return kNoKey;
+    const auto own = __builtin_bit_cast(uint64_t, fabs(surprise(logit) - entropy));
+    if (distance == kNoKey) return own;
+    return own == distance ? best : kNoKey;
   }
-  __syncthreads();
-}
+};
 
 struct Selected {
   uint64_t key = 0;
-  Mass before = 0;  // of the tokens with smaller keys
-  Mass weight = 0;  // of those with this key; of all where there are not `place` of them
+  Mass before = 0;  // weight of the tokens with smaller keys
+  Mass weight = 0;  // of those with this key; of all where `place` lies beyond them
   bool exists = false;
+  uint64_t first_small = kNoKey;  // best-first key of the first token that has less than `floor`
 };
 
-// The key of the token at `place` when tokens are laid out in the order of key(logit, id), each as
-// long as weight(logit, id). key answers ~0 for tokens that do not count.
-template <typename KeyOf, typename WeightOf>
-__device__ Selected select_at(SampleShared& shared, const SampleKernelArgs& args, const Row& row,
-                              Mass place, const KeyOf& key, const WeightOf& weight) {
-  constexpr uint64_t kNone = ~uint64_t{0};
+__device__ inline uint64_t block_min(uint64_t value, SampleShared& shared) {
+  value = ~ptx::warp_max(~value);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) shared.warp_sums[threadIdx.x / 32] = value;
+  __syncthreads();
+  for (int w = 0; w < kThreads / 32; ++w) {
+    value = shared.warp_sums[w] < value ? shared.warp_sums[w] : value;
+  }
+  return value;
+}
+
+// Adds up the weights of the tokens with keys in [low, low + (kBins << shift)), by bin.
+__device__ inline void fill_bins(SampleShared& shared, const SampleKernelArgs& args, const Row& row,
+                                 const Order& order, uint64_t low, uint64_t high, int shift,
+                                 Mass floor, uint64_t& first_small) {
   SelectShared& select = shared.select;
   const int bin = static_cast<int>(threadIdx.x);
-  uint64_t low = 0, high = kNone - 1;
+  __syncthreads();
+  select.low[bin] = select.high[bin] = select.tokens[bin] = 0;
+  __syncthreads();
+  for_each_token(shared, args, row, [&](float logit, int32_t id) {
+    const uint64_t key = order.key(logit, id);
+    if (key < low || key > high) return;
+    const Mass mass = order.mass(logit);
+    if (mass < floor) first_small = min(first_small, order.best_first(logit, id));
+    const Mass weight = order.counted ? 1 : mass;
+    const auto to = static_cast<int>((key - low) >> shift);
+    const auto lower = static_cast<uint32_t>(weight);
+    const uint32_t before = atomicAdd(&select.low[to], lower);
+    const uint32_t upper =
+        static_cast<uint32_t>(weight >> 32) + (before + lower < before ? 1U : 0U);
+    if (upper != 0) atomicAdd(&select.high[to], upper);
+    atomicAdd(&select.tokens[to], 1U);
+  });
+  __syncthreads();
+}
+
+// Lists the tokens with keys in [low, high] and finds the one at `left` among them.
+__device__ inline void select_from_list(SampleShared& shared, const SampleKernelArgs& args,
+                                        const Row& row, const Order& order, uint64_t low,
+                                        uint64_t high, Mass left) {
+  SelectShared& select = shared.select;
+  if (threadIdx.x == 0) select.listed = 0;
+  __syncthreads();
+  for_each_token(shared, args, row, [&](float logit, int32_t id) {
+    const uint64_t key = order.key(logit, id);
+    if (key < low || key > high) return;
+    const int at = atomicAdd(&select.listed, 1);
+    select.keys[at] = key;
+    select.masses[at] = order.counted ? 1 : order.mass(logit);
+  });
+  __syncthreads();
+  const int listed = select.listed;
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < listed; i += kThreads) {
+    const uint64_t key = select.keys[i];
+    Mass before = 0, weight = 0;
+    bool first = true;  // of those with this key
+    for (int j = 0; j < listed; ++j) {
+      if (select.keys[j] < key) before += select.masses[j];
+      if (select.keys[j] == key) {
+        weight += select.masses[j];
+        first = first && j >= i;
+      }
+    }
+    if (!first || left < before || left >= before + weight) continue;
+    select.key = key;
+    select.before = before;
+    select.weight = weight;
+  }
+  __syncthreads();
+}
+
+// The token at `place`.
+__device__ inline Selected select_at(SampleShared& shared, const SampleKernelArgs& args,
+                                     const Row& row, const Order& order, Mass place, Mass floor) {
+  SelectShared& select = shared.select;
+  const int bin = static_cast<int>(threadIdx.x);
+  Selected selected;
+  uint64_t low = 0, high = kNoKey - 1;
   Mass left = place;
+#pragma unroll 1
   for (;;) {
     const int bits = high == low ? 0 : 64 - __clzll(static_cast<int64_t>(high - low));
     const int shift = bits > 8 ? bits - 8 : 0;
-    __syncthreads();
-    select.low[bin] = select.high[bin] = select.tokens[bin] = 0;
-    __syncthreads();
-    for_each_token(args, row, [&](float logit, int32_t id) {
-      const uint64_t own = key(logit, id);
-      if (own < low || own > high) return;
-      const Mass mass = weight(logit, id);
-      const auto to = static_cast<int>((own - low) >> shift);
-      const auto lower = static_cast<uint32_t>(mass);
-      const uint32_t before = atomicAdd(&select.low[to], lower);
-      const uint32_t carry = before + lower < before ? 1 : 0;
-      const uint32_t upper = static_cast<uint32_t>(mass >> 32) + carry;
-      if (upper != 0) atomicAdd(&select.high[to], upper);
-      atomicAdd(&select.tokens[to], 1U);
-    });
-    __syncthreads();
+    fill_bins(shared, args, row, order, low, high, shift, floor, selected.first_small);
     const Mass own = Mass{select.high[bin]} << 32 | select.low[bin];
     Mass total = 0;
     const Mass sum = block_scan(own, total, shared);
-    if (left >= total) return {.key = 0, .before = 0, .weight = total, .exists = false};
+    if (left >= total) {
+      selected.weight = total;
+      break;
+    }
     if (sum - own <= left && left < sum) {
       select.bin = bin;
       select.bin_tokens = select.tokens[bin];
@@ -628,132 +714,116 @@ __device__ Selected select_at(SampleShared& shared, const SampleKernelArgs& args
     __syncthreads();
     left -= select.before;
     low += static_cast<uint64_t>(select.bin) << shift;
-    const uint64_t end = low + (uint64_t{1} << shift) - 1;
-    high = end < high ? end : high;
-    if (select.bin_tokens == 1 && shift > 0) {  // whose is it?
-      __syncthreads();
-      for_each_token(args, row, [&](float logit, int32_t id) {
-        const uint64_t candidate = key(logit, id);
-        if (candidate >= low && candidate <= high) select.key = candidate;
-      });
-      __syncthreads();
-      return {.key = select.key, .before = place - left, .weight = select.weight, .exists = true};
-    }
-    if (shift == 0) {
-      const Selected selected{
-          .key = low, .before = place - left, .weight = select.weight, .exists = true};
-      __syncthreads();
-      return selected;
-    }
-  }
-}
-
-// Best first, as a rising key: steps of the logit below the best one (so that the first cut into
-// bins spreads the tokens that matter), then the logit, then the id.
-struct BestFirst {
-  float max, inverse_temperature;
-  uint64_t end;  // tokens from here on do not count
-
-  __device__ uint64_t raw(float logit, int32_t id) const {
-    constexpr float kSteps = 1000, kDepth = 29;  // a token of less than e^-29 has no mass
-    const float depth = (max - logit) * inverse_temperature;
-    const auto step =
-        static_cast<uint64_t>(depth < kDepth ? depth * (kSteps / kDepth) : kSteps + 1);
-    return step << 54 | uint64_t{~ordered(logit)} << kIdBits | static_cast<uint32_t>(id);
-  }
-  __device__ uint64_t operator()(float logit, int32_t id) const {
-    const uint64_t key = raw(logit, id);
-    return key < end ? key : ~uint64_t{0};
-  }
-};
-
-// Of what is kept, ordered by the distance from the entropy.
-__device__ void draw_typical(SampleShared& shared, const SampleKernelArgs& args,
-                             const Drawing& drawing, const BestFirst& kept, Mass total) {
-  const Row& row = drawing.row;
-  const auto mass = [&](float logit, int32_t) { return drawing.mass(logit); };
-  const auto counts = [&](float logit, int32_t id) {
-    return kept(logit, id) != ~uint64_t{0} && drawing.mass(logit) > 0;
-  };
-  const auto surprise = [&](float logit) {
-    return surprise_of(logit, drawing.max, row.params.temperature);
-  };
-  Mass own = 0;
-  for_each_token(args, row, [&](float logit, int32_t id) {
-    if (counts(logit, id)) own += surprise_mass(drawing.mass(logit), surprise(logit));
-  });
-  const double entropy = static_cast<double>(block_sum(own, shared)) / static_cast<double>(total);
-  const auto distance = [&](float logit, int32_t id) {
-    if (!counts(logit, id)) return ~uint64_t{0};
-    return __builtin_bit_cast(uint64_t, fabs(surprise(logit) - entropy));
-  };
-  const double wanted = static_cast<double>(row.params.typical_p) * static_cast<double>(total);
-  const Selected last =
-      select_at(shared, args, row, first_mass_reaching(wanted) - 1, distance, mass);
-  const Mass place = place_of_draw(row.params, last.before + last.weight);
-  const Selected chosen = select_at(shared, args, row, place, distance, mass);
-  const auto as_near = [&](float logit, int32_t id) {
-    return distance(logit, id) == chosen.key ? kept(logit, id) : ~uint64_t{0};
-  };
-  const Selected token = select_at(shared, args, row, place - chosen.before, as_near, mass);
-  shared.chosen = static_cast<int>(token.key & ((1U << kIdBits) - 1));
-}
-
-__device__ void draw_from_row(SampleShared& shared, const SampleKernelArgs& args,
-                              const Drawing& drawing) {
-  const Row& row = drawing.row;
-  const SamplingParams& params = row.params;
-  if (row.adjusted) mark_adjusted(args, row);
-  BestFirst kept{drawing.max, drawing.inverse_temperature, ~uint64_t{0}};
-  const auto mass = [&](float logit, int32_t) { return drawing.mass(logit); };
-  const auto mass_kept = [&] {
-    Mass own = 0;
-    for_each_token(args, row, [&](float logit, int32_t id) {
-      if (kept(logit, id) != ~uint64_t{0}) own += drawing.mass(logit);
-    });
-    return block_sum(own, shared);
-  };
-
-  Mass total = drawing.total;
-  const int64_t top_k = effective_top_k(params, args.vocab_size);
-  if (top_k > 0) {
-    const auto one = [](float, int32_t) { return Mass{1}; };
-    kept.end = select_at(shared, args, row, static_cast<Mass>(top_k) - 1, kept, one).key + 1;
-    total = mass_kept();
-  }
-  if (top_k > 0 || params.top_p < 1 || params.min_p > 0) {
-    // Nothing is kept from the first token on that has less than min_p asks for.
-    const Mass floor = mass_floor(params) > 1 ? mass_floor(params) : 1;
-    uint64_t first_small = kept.end;
-    for_each_token(args, row, [&](float logit, int32_t id) {
-      if (drawing.mass(logit) >= floor) return;
-      const uint64_t key = kept.raw(logit, id);
-      first_small = key < first_small ? key : first_small;
-    });
-    first_small = ~ptx::warp_max(~first_small);
+    high = min(high, low + (uint64_t{1} << shift) - 1);
+    const bool one_key = shift == 0;
+    if (!one_key && select.bin_tokens > kListed) continue;
     __syncthreads();
-    if (threadIdx.x % 32 == 0) shared.warp_sums[threadIdx.x / 32] = first_small;
-    __syncthreads();
-    for (int w = 0; w < kThreads / 32; ++w) {
-      const uint64_t other = shared.warp_sums[w];
-      first_small = other < first_small ? other : first_small;
+    if (!one_key) {
+      select_from_list(shared, args, row, order, low, high, left);
+      low = select.key;
+      left -= select.before;
     }
-    kept.end = first_small;
-    Selected last{.weight = 0};
-    if (params.top_p < 1) {
-      const double wanted = static_cast<double>(params.top_p) * static_cast<double>(total);
-      last = select_at(shared, args, row, first_mass_reaching(wanted) - 1, kept, mass);
-      if (last.exists) kept.end = last.key + 1;
-    }
-    total = params.top_p < 1 ? last.before + last.weight : mass_kept();
-  }
-  if (params.typical_p < 1) {
-    draw_typical(shared, args, drawing, kept, total);
-  } else {
-    const Selected token = select_at(shared, args, row, place_of_draw(params, total), kept, mass);
-    shared.chosen = static_cast<int>(token.key & ((1U << kIdBits) - 1));
+    selected.key = low;
+    selected.before = place - left;
+    selected.weight = select.weight;
+    selected.exists = true;
+    break;
   }
   __syncthreads();
+  selected.first_small = block_min(selected.first_small, shared);
+  return selected;
+}
+
+// One selection after the other, each of what the one before it left. (A loop with one call, since
+// the selection is large.)
+__device__ void draw_from_row(SampleShared& shared, const SampleKernelArgs& args,
+                              const Drawing& drawing) {
+  enum class Step { top_k, total, nucleus, typical, draw, draw_as_near };
+  const Row& row = drawing.row;
+  const SamplingParams& params = row.params;
+  const int64_t top_k = effective_top_k(params, args.vocab_size);
+  const Mass floor = mass_floor(params) > 1 ? mass_floor(params) : 1;
+  Order order{.max = drawing.max,
+              .temperature = params.temperature,
+              .inverse_temperature = drawing.inverse_temperature};
+  Mass total = drawing.total;  // of what is kept
+  const bool typical = params.typical_p < 1;
+  Step step = Step::typical;
+  if (top_k > 0) {
+    step = Step::top_k;
+  } else if (params.top_p < 1 || params.min_p > 0) {
+    step = Step::nucleus;
+  }
+  const auto share_of = [&](float share) {
+    return first_mass_reaching(static_cast<double>(share) * static_cast<double>(total)) - 1;
+  };
+  Mass nucleus = 0, place = 0;
+#pragma unroll 1
+  for (;;) {
+    if (step == Step::nucleus && nucleus == 0) {
+      nucleus = params.top_p < 1 ? share_of(params.top_p) + 1 : ~Mass{0};
+    }
+    if (step == Step::typical) {
+      if (typical) {
+        Mass own = 0;
+        for_each_token(shared, args, row, [&](float logit, int32_t id) {
+          const Mass mass = order.mass(logit);
+          if (mass == 0 || order.best_first(logit, id) >= order.end) return;
+          own += surprise_mass(mass, order.surprise(logit));
+        });
+        order.entropy = static_cast<double>(block_sum(own, shared)) / static_cast<double>(total);
+        order.by_distance = true;
+      } else {
+        step = Step::draw;
+        place = place_of_draw(params, total);
+      }
+    }
+    order.counted = step == Step::top_k;
+    const Mass at = step == Step::top_k     ? static_cast<Mass>(top_k) - 1
+                    : step == Step::total   ? ~Mass{0}
+                    : step == Step::nucleus ? nucleus - 1
+                    : step == Step::typical ? share_of(params.typical_p)
+                                            : place;
+    const Selected selected = select_at(shared, args, row, order, at, floor);
+    switch (step) {
+      case Step::top_k:
+        order.end = selected.key + 1;
+        step = Step::total;
+        break;
+      case Step::total:
+        total = selected.weight;
+        step = Step::nucleus;
+        break;
+      case Step::nucleus: {
+        // Nothing is kept from the first token on that has less than min_p asks for.
+        const uint64_t end = selected.exists ? selected.key + 1 : order.end;
+        if (selected.first_small < end) {
+          order.end = selected.first_small;
+          break;  // again, without those
+        }
+        order.end = end;
+        total = selected.before + selected.weight;
+        step = Step::typical;
+        break;
+      }
+      case Step::typical:
+        place = place_of_draw(params, selected.before + selected.weight);
+        step = Step::draw;
+        break;
+      case Step::draw:
+        if (typical) {  // the distance is known: which of those as near?
+          order.distance = selected.key;
+          place -= selected.before;
+          step = Step::draw_as_near;
+          break;
+        }
+        [[fallthrough]];
+      case Step::draw_as_near:
+        shared.chosen = static_cast<int>(selected.key & ((1U << kIdBits) - 1));
+        __syncthreads();
+        return;
+    }
+  }
 }
 
 // --- weighing and reporting
@@ -821,7 +891,7 @@ __device__ inline bool finite(float x) {
   return x - x == 0;
 }
 
-__global__ void __launch_bounds__(kThreads) weigh_kernel(SampleKernelArgs args) {
+__global__ void __launch_bounds__(kThreads, 2) weigh_kernel(SampleKernelArgs args) {
   ptx::let_successor_start();
   auto& shared = shared_memory<SampleShared>();
   const int part = static_cast<int>(blockIdx.x);
@@ -899,7 +969,6 @@ int64_t cut_workspace(Workspace& work, const SampleArgs& args, std::byte* memory
   take(work.found, rows);
   take(work.part_masses, rows * parts);
   take(work.part_lists, rows * parts * 2 * kTopLogprobsMax);
-  take(work.marks, rows * parts * (kPart / 32));
   return bytes;
 }
 
