@@ -85,6 +85,7 @@ void check(DType type, int64_t rows, int64_t cols, int64_t live, const Launch& l
   under_all_schedules(out, [&] {
     buffer.put(out);
     launch(buffer);
+    tests::wait_for_device();
     out = buffer.get();
   });
   for (int64_t row = 0; row < rows; ++row) {
@@ -110,13 +111,13 @@ struct Shape {
 }  // namespace
 
 TEST_CASE("rms_norm divides a row by its root mean square, whatever the row's length") {
-  for (const Shape& shape : {Shape{0, 64, 0},
-                             {1, 576, 1},
-                             {3, 4096, 2},
-                             {33, 31, 32},
-                             {2, 1, 2},
-                             {3, 8200, 3},
-                             {2, 9001, 1}}) {
+  for (const Shape shape : {Shape{0, 64, 0},
+                            {1, 576, 1},
+                            {3, 4096, 2},
+                            {33, 31, 32},
+                            {2, 1, 2},
+                            {3, 8200, 3},
+                            {2, 9001, 1}}) {
     for (const DType type : kFloats) {
       const auto values = random_floats(shape.rows * shape.cols, 1);
       const auto weight = random_floats(shape.cols, 2);
@@ -151,6 +152,7 @@ TEST_CASE("rms_norm may write where it reads, and refuses what it is not made fo
   const auto* w_data = static_cast<const float*>(w.view().data);
   kernels::cuda::rms_norm(out.view(), x.view(), w_data, 1e-5F, nullptr);
   kernels::cuda::rms_norm(in_place.view(), in_place.view(), w_data, 1e-5F, nullptr);
+  tests::wait_for_device();
   CHECK(out.get() == in_place.get());
   View wide = x.view();
   wide.rows = 1;
@@ -160,7 +162,7 @@ TEST_CASE("rms_norm may write where it reads, and refuses what it is not made fo
 }
 
 TEST_CASE("add_rms_norm adds to the residual and norms the sum") {
-  for (const Shape& shape : {Shape{1, 4096, 1}, {33, 72, 32}, {3, 33, 3}, {2, 16384, 2}}) {
+  for (const Shape shape : {Shape{1, 4096, 1}, {33, 72, 32}, {3, 33, 3}, {2, 16384, 2}}) {
     for (const DType type : kFloats) {
       const auto count = shape.rows * shape.cols;
       const auto before = random_floats(count, 5), added = random_floats(count, 6);
@@ -205,12 +207,14 @@ TEST_CASE("a row's norm does not depend on its neighbours") {
   Buffer together(DType::bf16, 33, 1000), alone(DType::bf16, 1, 1000);
   const auto* w_data = static_cast<const float*>(w.view().data);
   kernels::cuda::rms_norm(together.view(), x.view(), w_data, 1e-5F, nullptr);
+  tests::wait_for_device();
   const auto all = together.get();
   for (int64_t row = 0; row < 33; row += 16) {
     View one = x.view();
     one.data = static_cast<float*>(one.data) + row * 1000;
     one.rows = 1;
     kernels::cuda::rms_norm(alone.view(), one, w_data, 1e-5F, nullptr);
+    tests::wait_for_device();
     CHECK(alone.get() ==
           std::vector<float>(all.begin() + row * 1000, all.begin() + (row + 1) * 1000));
   }
@@ -264,6 +268,7 @@ TEST_CASE("an id outside the table gives NaN and reads nothing") {
   int32_t tokens[] = {2, -1, 1}, slots[] = {0, 0, 0}, last_tokens[] = {-1};
   kernels::cuda::embed(out.view(), weight, {tokens, DType::i32, 3, 1}, {slots, DType::i32, 3, 1},
                        {last_tokens, DType::i32, 1, 1}, 1, nullptr);
+  tests::wait_for_device();
   const auto got = out.get();
   CHECK(std::isnan(got[0]));
   CHECK(std::isnan(got[64]));
@@ -271,7 +276,7 @@ TEST_CASE("an id outside the table gives NaN and reads nothing") {
 }
 
 TEST_CASE("gates multiply what they let through") {
-  for (const Shape& shape : {Shape{1, 4100, 1}, {33, 40, 32}, {3, 33, 3}}) {
+  for (const Shape shape : {Shape{1, 4100, 1}, {33, 40, 32}, {3, 33, 3}}) {
     const auto values = random_floats(shape.rows * shape.cols * 2, 12, 4);
     Buffer gate_up(DType::f32, shape.rows, shape.cols * 2, values);
     for (const Gate gate : {Gate::silu, Gate::gelu_tanh}) {

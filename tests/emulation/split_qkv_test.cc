@@ -97,9 +97,9 @@ class Split {
     rope.sines = sines_.data();
     rope.positions = kPositions;
     rope.rotated = shape_.rotated;
-    const int32_t live_rows = kLiveRows, live_spans = kLiveSpans;
     std::vector<Span> spans = kSpans;
     spans.resize(8, Span{0, 100, 0, 0});  // not live
+    const int32_t live_rows = kLiveRows, live_spans = kLiveSpans;
     kernels::cuda::split_qkv({.qkv = {out.data(), DType::f32, kRows, cols_, &live_rows},
                               .q_heads = shape_.q_heads,
                               .kv_heads = shape_.kv_heads,
@@ -116,6 +116,7 @@ class Split {
                               .kv = &kv_,
                               .layer = kLayer},
                              nullptr);
+    tests::wait_for_device();
     for (int64_t i = 0; i < kv_elements_; ++i) {
       out[qkv_.size() + static_cast<size_t>(i)] = stored(keys.data(), i);
       out[qkv_.size() + static_cast<size_t>(kv_elements_ + i)] = stored(values.data(), i);
