@@ -66,7 +66,7 @@ LaunchFew* few_kernel(Coding coding) {
 
 void launch_segments(FewRowsArgs& few, DType x_type, cudaStream_t stream) {
   int row_tiles = 0;
-  for (int i = 0; i < (few.gated ? 1 : few.segment_count); ++i) {
+  for (int i = 0; i < (few.epilogue.gated ? 1 : few.segment_count); ++i) {
     row_tiles += int(few.segments[i].row_tiles);
   }
   few_kernel(few.segments[0].coding)(few, x_type, row_tiles, stream);
@@ -87,16 +87,14 @@ void multiply(FewRowsArgs few, const DeviceWeight& weight, DType x_type, cudaStr
   }
 }
 
-__global__ void gate_kernel(const float* product, const int32_t* live_rows, int64_t rows,
-                            int64_t cols, Gate gate, void* out, DType out_type) {
+// The epilogue for a product that is already there, of a gated weight without a bias left to add.
+__global__ void gate_kernel(const float* product, const Epilogue epilogue) {
   ptx::let_successor_start();
   ptx::wait_for_predecessor();
-  const int64_t row = blockIdx.y;
-  if (row >= (live_rows == nullptr ? rows : int64_t(*live_rows))) return;
-  const int64_t col = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (col >= cols) return;
-  const float* both = product + row * 2 * cols;
-  store(out, out_type, row * cols + col, gated_value(gate, both[col], both[cols + col]));
+  const int64_t row = blockIdx.y, column = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (row >= live_rows(epilogue) || column >= epilogue.columns) return;
+  const float* both = product + row * 2 * epilogue.columns;
+  store(epilogue, row, column, both[column], both[epilogue.columns + column]);
 }
 
 }  // namespace
@@ -113,28 +111,22 @@ void matmul_quantised(const MatmulArgs& args, void* workspace, bool /*determinis
   if (args.x.rows == 0) return;
   FewRowsArgs few;
   few.x = args.x.data;
-  few.rows = args.x.rows;
   few.cols = args.x.cols;
-  few.live_rows = args.x.live_rows;
-  few.out = args.out.data;
-  few.out_type = args.out.type;
-  few.out_cols = args.out.cols;
-  few.bias = args.bias;
-  few.gate = args.gate;
+  few.epilogue = epilogue_of(args);
   if (!args.gated) return multiply(few, weight, args.x.type, stream);
-  few.gated = true;
   if (gate_and_up(weight, few.segments)) {
     few.segment_count = 2;
     return launch_segments(few, args.x.type, stream);
   }
-  few.gated = false;
-  few.out = workspace;
-  few.out_type = DType::f32;
-  few.out_cols = weight.rows;
+  Epilogue gate = few.epilogue;
+  gate.bias = nullptr;
+  few.epilogue.gated = false;
+  few.epilogue.out = workspace;
+  few.epilogue.type = DType::f32;
+  few.epilogue.columns = weight.rows;
   multiply(few, weight, args.x.type, stream);
-  launch(gate_kernel, dim3(unsigned((args.out.cols + 255) / 256), unsigned(args.x.rows)), dim3(256),
-         0, stream, static_cast<const float*>(workspace), args.x.live_rows, args.x.rows,
-         args.out.cols, args.gate, args.out.data, args.out.type);
+  launch(gate_kernel, dim3(unsigned((gate.columns + 255) / 256), unsigned(gate.rows)), dim3(256), 0,
+         stream, static_cast<const float*>(workspace), gate);
 }
 
 }  // namespace chorus::kernels::cuda

@@ -60,19 +60,6 @@ __device__ inline float bf16_bits(uint32_t bits) {
 
 // --- memory
 
-// Weights are read once by one block: they pass by the L1 cache.
-__device__ inline uint4 read_once(const uint4* from) {
-#ifdef __CUDACC__
-  uint4 value;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(from));
-  return value;
-#else
-  return *from;
-#endif
-}
-
 template <int words>
 __device__ inline void read_words(const uint8_t* from, uint32_t* to) {
   if constexpr (words % 4 == 0) {
@@ -111,7 +98,7 @@ struct TileCodes {
     const uint8_t* codes = segment.codes + tile * code_bytes(kFacts) + lane * 16;
 #pragma unroll
     for (int i = 0; i < kLowWords / 4; ++i) {
-      const uint4 four = read_once(reinterpret_cast<const uint4*>(codes + 512 * i));
+      const uint4 four = ptx::load_streaming_16(codes + 512 * i);
       low[4 * i] = four.x;
       low[4 * i + 1] = four.y;
       low[4 * i + 2] = four.z;

@@ -12,9 +12,8 @@
 // three a pair of codes) take half of the issue slots that memory leaves.
 #pragma once
 
-#include "kernels/cuda/device_weight.h"
+#include "kernels/cuda/epilogue.h"
 #include "kernels/cuda/quantised_codes.h"
-#include "kernels/ops.h"
 
 namespace chorus::kernels::cuda {
 
@@ -24,15 +23,9 @@ inline constexpr int kSegmentsMax = 4;  // of one launch
 struct FewRowsArgs {
   QuantisedSegment segments[kSegmentsMax];  // of one coding; gated: the gate's and the up's
   int segment_count = 0;
-  const void* x = nullptr;  // [rows, cols]
-  int64_t rows = 0, cols = 0;
-  const int32_t* live_rows = nullptr;
-  void* out = nullptr;  // [rows, out_cols]
-  DType out_type = DType::f32;
-  int64_t out_cols = 0;
-  const float* bias = nullptr;
-  bool gated = false;
-  Gate gate = Gate::silu;
+  const void* x = nullptr;  // [epilogue.rows, cols]
+  int64_t cols = 0;
+  Epilogue epilogue = {};
 };
 
 // Launches for one coding; `x_type` is bf16, f16 or f32.
@@ -142,60 +135,66 @@ struct Sums {
   float x[n_tiles][4] = {};
 };
 
-// One tile's share of the sums. `rows_of_x[j]` is null for a row that does not count.
+// Products of one step, and with the minima's codings the sums of x's columns.
+template <Coding coding>
+struct StepSums {
+  float products[4] = {}, columns[4] = {};
+
+  template <typename X>
+  __device__ void add(const ptx::Fragment4& a, const Eight<X>& x, int step) {
+    using T = typename Operand<X>::Type;
+    constexpr uint32_t one = std::is_same_v<T, __nv_bfloat16> ? 0x3f803f80u : 0x3c003c00u;
+    const ptx::Fragment4 ones{{one, one, one, one}};
+#pragma unroll
+    for (int part = 0; part < Operand<X>::kParts; ++part) {
+      const uint32_t* words = &x.words[part][step % 2 * 2];
+      const ptx::Fragment2 b{{words[0], words[1]}};
+      ptx::mma_m16n8k16<T>(products, a, b);
+      if constexpr (TileCodes<coding>::kHasMinima) ptx::mma_m16n8k16<T>(columns, ones, b);
+    }
+  }
+  __device__ void end_group(float (&sums)[4], const TileCodes<coding>& codes,
+                            const QuantisedSegment& segment, int group) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      sums[i] += codes.scale(segment, i / 2, group) * products[i];
+      if constexpr (TileCodes<coding>::kHasMinima) {
+        sums[i] += codes.minimum(i / 2, group) * columns[i];
+      }
+      products[i] = columns[i] = 0;
+    }
+  }
+};
+
+// One tile's share of the sums. `rows_of_x[j]` is null for a row that does not count; of the tiles
+// of rows the first `used` have some that do.
 template <Coding coding, typename X, int n_tiles>
 __device__ inline void add_tile(Sums<n_tiles>& sums, const TileCodes<coding>& codes,
                                 const QuantisedSegment& segment, const ColumnMap& map, int64_t tile,
                                 const X* const (&rows_of_x)[n_tiles], int used, int t) {
   using T = typename Operand<X>::Type;
   constexpr int kGroup = facts_of(coding).group;
-  constexpr int kGroupSteps = kGroup / 16;
-  constexpr uint32_t one = std::is_same_v<T, __nv_bfloat16> ? 0x3f803f80u : 0x3c003c00u;
-  constexpr bool kMinima = TileCodes<coding>::kHasMinima;
-  float group_sums[n_tiles][4], x_sums[n_tiles][4];
-  Eight<X> x[n_tiles];
+  StepSums<coding> whole[kGroup == kTileCols ? n_tiles : 1];
 #pragma unroll
-  for (int step = 0; step < kTileSteps; ++step) {
-    if (step % 2 == 0) {
+  for (int pair = 0; pair < kTileSteps / 2; ++pair) {
+    ptx::Fragment4 a[2];
 #pragma unroll
-      for (int j = 0; j < n_tiles; ++j) {
-        if (j < used) x[j] = read_pair<kGroup>(rows_of_x[j], map, tile, step / 2, t);
-      }
+    for (int h = 0; h < 2; ++h) {
+      const int step = 2 * pair + h, group = step * 16 / kGroup;
+      a[h] = codes.template fragment<T>(step, codes.zero(0, group), codes.zero(1, group));
     }
-    const int group = step / kGroupSteps;
-    if (step % kGroupSteps == 0) {
-#pragma unroll
-      for (int j = 0; j < n_tiles; ++j) {
-        for (int i = 0; i < 4; ++i) group_sums[j][i] = x_sums[j][i] = 0;
-      }
-    }
-    const ptx::Fragment4 a =
-        codes.template fragment<T>(step, codes.zero(0, group), codes.zero(1, group));
-    const ptx::Fragment4 ones{{one, one, one, one}};
 #pragma unroll
     for (int j = 0; j < n_tiles; ++j) {
       if (j >= used) continue;
+      const Eight<X> x = read_pair<kGroup>(rows_of_x[j], map, tile, pair, t);
+      StepSums<coding> own;
 #pragma unroll
-      for (int part = 0; part < Operand<X>::kParts; ++part) {
-        const ptx::Fragment2 b{
-            {x[j].words[part][step % 2 * 2], x[j].words[part][step % 2 * 2 + 1]}};
-        ptx::mma_m16n8k16<T>(group_sums[j], a, b);
-        if constexpr (kMinima) ptx::mma_m16n8k16<T>(x_sums[j], ones, b);
-      }
-    }
-    if ((step + 1) % kGroupSteps == 0) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const float scale = codes.scale(segment, r, group);
-        float minimum = 0;
-        if constexpr (kMinima) minimum = codes.minimum(r, group);
-#pragma unroll
-        for (int j = 0; j < n_tiles; ++j) {
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            sums.x[j][2 * r + e] += scale * group_sums[j][2 * r + e];
-            if constexpr (kMinima) sums.x[j][2 * r + e] += minimum * x_sums[j][2 * r + e];
-          }
+      for (int h = 0; h < 2; ++h) {
+        const int step = 2 * pair + h, group = step * 16 / kGroup;
+        StepSums<coding>& step_sums = kGroup == kTileCols ? whole[j] : own;
+        step_sums.add(a[h], x, step);
+        if ((step + 1) * 16 % kGroup == 0) {
+          step_sums.end_group(sums.x[j], codes, segment, group);
         }
       }
     }
@@ -203,22 +202,6 @@ __device__ inline void add_tile(Sums<n_tiles>& sums, const TileCodes<coding>& co
 }
 
 // --- the end
-
-__device__ inline float gated_value(Gate gate, float gate_row, float up_row) {
-  if (gate == Gate::silu) return gate_row / (1.0f + __expf(-gate_row)) * up_row;
-  const float inner = 0.7978845608028654f * (gate_row + 0.044715f * gate_row * gate_row * gate_row);
-  return 0.5f * gate_row * (1.0f + tanhf(inner)) * up_row;
-}
-
-__device__ inline void store(void* out, DType type, int64_t at, float value) {
-  if (type == DType::f32) {
-    static_cast<float*>(out)[at] = value;
-  } else if (type == DType::bf16) {
-    static_cast<__nv_bfloat16*>(out)[at] = __float2bfloat16(value);
-  } else {
-    static_cast<__half*>(out)[at] = __float2half(value);
-  }
-}
 
 template <int n_tiles>
 struct FewShared {
@@ -245,7 +228,7 @@ __global__ void __launch_bounds__(2 * kFewSlices * 32)
   // Whose rows: of the unit's segment, where gated of the second one for the second eight warps.
   int64_t row_tile = blockIdx.x;
   int which = warp / kFewSlices;
-  if (!args.gated) {
+  if (!args.epilogue.gated) {
     while (row_tile >= args.segments[which].row_tiles) {
       row_tile -= args.segments[which++].row_tiles;
     }
@@ -264,9 +247,7 @@ __global__ void __launch_bounds__(2 * kFewSlices * 32)
 
   // Phase 2: sums over this warp's slice.
   ptx::wait_for_predecessor();
-  const int64_t live = args.live_rows == nullptr
-                           ? args.rows
-                           : (*args.live_rows < args.rows ? *args.live_rows : args.rows);
+  const int64_t live = live_rows(args.epilogue);
   const int64_t first_row = int64_t(blockIdx.y) * 8 * n_tiles;
   if (first_row >= live) return;
   const int64_t rows_here = live - first_row < 8 * n_tiles ? live - first_row : 8 * n_tiles;
@@ -301,40 +282,34 @@ __global__ void __launch_bounds__(2 * kFewSlices * 32)
     }
   }
   __syncthreads();
-  const QuantisedSegment& first = args.segments[args.gated ? 0 : which];
+  const bool gated = args.epilogue.gated;
+  const QuantisedSegment& first = args.segments[gated ? 0 : which];
   for (int at = threadIdx.x; at < rows_here * kTileRows; at += blockDim.x) {
     const int n = at / kTileRows, r = at % kTileRows;
     const int64_t row = row_tile * kTileRows + r;
     if (row >= first.rows) continue;
-    const auto total = [&](int from, const QuantisedSegment& of) {
+    const auto total = [&](int from) {
       float sum = 0;
       for (int s = 0; s < kFewSlices; ++s) sum += shared.sums[from + s][n][r];
-      if (args.bias != nullptr) sum += args.bias[of.row_begin + row];
       return sum;
     };
-    const float value = total(0, first);
-    const int64_t out_row = (first_row + n) * args.out_cols;
-    if (args.gated) {
-      store(args.out, args.out_type, out_row + row,
-            gated_value(args.gate, value, total(kFewSlices, args.segments[1])));
-    } else {
-      store(args.out, args.out_type, out_row + first.row_begin + row, value);
-    }
+    store(args.epilogue, first_row + n, first.row_begin + row, total(0),
+          gated ? total(kFewSlices) : 0.0f);
   }
 }
 
 // A step serves one row of x and thirty-two alike where memory bounds it; more rows take turns.
 template <Coding coding, typename X, int n_tiles>
 void launch_few_rows(const FewRowsArgs& args, int row_tiles, cudaStream_t stream) {
-  const auto turns = unsigned((args.rows + 8 * n_tiles - 1) / (8 * n_tiles));
+  const auto turns = unsigned((args.epilogue.rows + 8 * n_tiles - 1) / (8 * n_tiles));
   launch(few_rows_kernel<coding, X, n_tiles>, dim3(unsigned(row_tiles), turns),
-         dim3(unsigned(kFewSlices * 32 * (args.gated ? 2 : 1))), sizeof(FewShared<n_tiles>), stream,
-         args);
+         dim3(unsigned(kFewSlices * 32 * (args.epilogue.gated ? 2 : 1))),
+         sizeof(FewShared<n_tiles>), stream, args);
 }
 
 template <Coding coding>
 void launch_few(const FewRowsArgs& args, DType x_type, int row_tiles, cudaStream_t stream) {
-  const bool one = args.rows <= 8;
+  const bool one = args.epilogue.rows <= 8;
   if (x_type == DType::f32) {
     launch_few_rows<coding, float, 1>(args, row_tiles, stream);
   } else if (x_type == DType::bf16) {
