@@ -91,7 +91,7 @@ class CudaOps final : public Ops {
     return {data, type, rows, cols, live_rows};
   }
   Weight prepare(const WeightDescription& description) override {
-    return loader_.matrix(description.parts);
+    return loader_.product_matrix(description.parts);
   }
   Weight prepare_vector(const VectorDescription& description) override {
     return loader_.vector(description);

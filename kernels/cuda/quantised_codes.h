@@ -89,7 +89,7 @@ struct TileCodes {
 
   uint32_t low[kLowWords];
   uint32_t high[kHighWords == 0 ? 1 : kHighWords];
-  uint32_t scales[2][kScaleWords];  // of rows g and g + 8
+  uint32_t scales[2][kScaleWords] = {};  // of rows g and g + 8
   uint32_t block_scales[2];
 
   __device__ void load(const QuantisedSegment& segment, int64_t row_tile, int64_t col_tile,

@@ -7,7 +7,6 @@
 #include <atomic>
 #include <cassert>
 #include <cstring>
-#include <stdexcept>
 #include <thread>
 
 #include "kernels/cuda/quantised_layout.h"
@@ -85,12 +84,9 @@ void plan_i4(Plan& plan) {
   if (group % 128 == 0 || group >= part.source_cols) {
     plan.segment.coding = Coding::i4_by_128;
     keep_order(plan, 128);
-  } else if (group % 32 == 0) {
+  } else {
     plan.segment.coding = Coding::i4_by_32;
     keep_order(plan, 32);
-  } else {
-    throw std::invalid_argument("4-bit weights with groups of " + std::to_string(group) +
-                                " columns do not run on CUDA: groups are multiples of 32");
   }
 }
 
@@ -98,12 +94,6 @@ void plan_e4m3(Plan& plan) {
   const WeightPart& part = *plan.part;
   const WeightScales& scales = part.scales;
   plan.segment.coding = Coding::e4m3;
-  if (scales.col_stride != 0 && scales.group_cols % 128 != 0 &&
-      scales.group_cols < part.source_cols) {
-    throw std::invalid_argument("fp8 weights with a scale for each " +
-                                std::to_string(scales.group_cols) +
-                                " columns do not run on CUDA: groups are multiples of 128");
-  }
   keep_order(plan, 128);
   const int64_t col_tiles = static_cast<int64_t>(plan.source_cols.size()) / kTileCols;
   const bool by_cols = scales.col_stride != 0;
@@ -114,6 +104,14 @@ void plan_e4m3(Plan& plan) {
   plan.segment.scale_row_stride = by_row ? 1 : 0;
   plan.segment.scale_col_tile_stride = by_cols ? entry : 0;
   plan.segment.scale_row_tile_stride = by_rows ? entry * (by_cols ? col_tiles : 1) : 0;
+}
+
+bool has_coding(const WeightPart& part) {
+  if (!has_scales(part.type)) return block_elements(part.type) > 1;
+  const WeightScales& scales = part.scales;
+  const bool whole_rows = scales.col_stride == 0 || scales.group_cols >= part.source_cols;
+  if (part.type == WeightType::f8_e4m3) return whole_rows || scales.group_cols % kTileCols == 0;
+  return whole_rows || scales.group_cols % 32 == 0 || scales.group_of_col != nullptr;
 }
 
 Plan plan_of(const WeightPart& part) {
@@ -150,8 +148,7 @@ Plan plan_of(const WeightPart& part) {
     case WeightType::f32:
     case WeightType::f16:
     case WeightType::bf16:
-      throw std::invalid_argument(
-          "a weight with both plain and quantised parts does not run on CUDA");
+      assert(!"has_codings says no");
   }
   plan.facts = facts_of(plan.segment.coding);
   QuantisedSegment& segment = plan.segment;
@@ -416,10 +413,8 @@ void place_row(const Plan& plan, int64_t row, uint8_t* bytes, std::vector<uint8_
 
 }  // namespace
 
-bool is_quantised(const WeightDescription& description) {
-  return std::any_of(description.parts.begin(), description.parts.end(), [](const auto& part) {
-    return has_scales(part.type) || block_elements(part.type) > 1;
-  });
+bool has_codings(const WeightDescription& description) {
+  return std::all_of(description.parts.begin(), description.parts.end(), has_coding);
 }
 
 Repacked repack(const WeightDescription& description, int threads) {

@@ -10,8 +10,9 @@
 
 namespace chorus::kernels::cuda {
 
-// Whether any part is of a quantised type; such a weight is repacked.
-bool is_quantised(const WeightDescription& description);
+// Whether every part is quantised in a way that has a coding on the device. What has not (a weight
+// with plain parts among them, groups of 16 columns) can still be dequantised.
+bool has_codings(const WeightDescription& description);
 
 struct Repacked {
   int64_t rows = 0, cols = 0;
@@ -19,7 +20,7 @@ struct Repacked {
   std::vector<QuantisedSegment> segments;  // one a part; their pointers point into `bytes`
 };
 
-// Throws std::invalid_argument where a part's type or grouping has no coding on the device.
+// Every part must have a coding.
 Repacked repack(const WeightDescription& description, int threads);
 
 // The segments as they are when `bytes` have been copied to `base` (aligned to 16 bytes).

@@ -6,6 +6,7 @@
 #include <functional>
 #include <thread>
 
+#include "kernels/cuda/repack.h"
 #include "kernels/half.h"
 #include "kernels/quant.h"
 
@@ -14,6 +15,7 @@ namespace {
 
 constexpr int64_t kBufferBytes = 64 << 20;
 constexpr int64_t kRowsOfATask = 16;
+constexpr int kRepackThreads = 16;
 
 WeightFormat format_of(DType operand) {
   switch (operand) {
@@ -51,17 +53,17 @@ bool copied_as_it_is(WeightType type, DType operand) {
 // One row of the slice in the operand's type.
 void read_row(const WeightPart& part, int64_t row, DType operand, std::byte* out,
               std::vector<float>& scratch) {
-  const int64_t whole = row_bytes(part.type, part.source_cols);
-  const std::byte* source =
-      part.data + stored_row(part.rows.begin + row, part.order, part.head_dim) * whole;
   const int64_t cols = part.cols.size();
   if (copied_as_it_is(part.type, operand)) {
     const int64_t size = bytes_of(operand);
+    const std::byte* source =
+        part.data + stored_row(part.rows.begin + row, part.order, part.head_dim) *
+                        row_bytes(part.type, part.source_cols);
     std::memcpy(out, source + part.cols.begin * size, static_cast<size_t>(cols * size));
     return;
   }
   scratch.resize(static_cast<size_t>(cols));
-  dequantize_row(part.type, source, part.cols.begin, part.cols.end, scratch.data());
+  dequantize_row(part, part.rows.begin + row, part.cols, scratch.data());
   if (operand == DType::f32) {
     std::memcpy(out, scratch.data(), static_cast<size_t>(cols) * sizeof(float));
     return;
@@ -143,6 +145,24 @@ Weight WeightLoader::matrix(const std::vector<WeightPart>& parts) {
     }
   }
   if (parts.size() == 1) known_[key] = weight;
+  return weight;
+}
+
+Weight WeightLoader::product_matrix(const std::vector<WeightPart>& parts) {
+  const WeightDescription description{.parts = parts};
+  if (!has_codings(description)) return matrix(parts);
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  const Repacked repacked = repack(description, std::clamp(cores, 1, kRepackThreads));
+  auto weight = std::make_shared<DeviceWeight>();
+  weight->format = WeightFormat::quantised;
+  weight->rows = repacked.rows;
+  weight->cols = repacked.cols;
+  weight->bytes = std::ssize(repacked.bytes);
+  memory_.push_back(allocate(weight->bytes));
+  weight->data = memory_.back().get();
+  copy_to_device(weight->data, repacked.bytes.data(), weight->bytes, stream_);
+  wait_for(stream_);
+  weight->segments = placed_at(repacked, weight->data);
   return weight;
 }
 

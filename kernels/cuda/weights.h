@@ -20,6 +20,8 @@ class WeightLoader {
   ~WeightLoader();
 
   Weight matrix(const std::vector<WeightPart>& parts);
+  // Keeps the bits of quantised parts where repack.h has a coding for each; else as matrix().
+  Weight product_matrix(const std::vector<WeightPart>& parts);
   Weight vector(const VectorDescription& description);
   // Ends the copies under way and frees the pinned buffers until the next call.
   void finish();

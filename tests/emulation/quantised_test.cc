@@ -316,14 +316,14 @@ TEST_CASE("rows beyond the live ones are left as they are") {
   }
 }
 
-TEST_CASE("a weight that has no coding on the device is refused") {
+TEST_CASE("what has no coding on the device is known") {
   const Source narrow = scaled("gptq", {.type = WeightType::i4_gptq,
                                         .rows = 16,
                                         .cols = 64,
                                         .group_cols = 16,
                                         .scale_type = WeightType::f16});
-  CHECK_THROWS_AS(kernels::cuda::repack({.parts = {narrow.part}}, 1), std::invalid_argument);
+  CHECK_FALSE(kernels::cuda::has_codings({.parts = {narrow.part}}));
   const Source q8 = blocks(WeightType::q8_0, 16, 64), plain = blocks(WeightType::f16, 16, 64);
-  CHECK_THROWS_AS(kernels::cuda::repack({.parts = {q8.part, plain.part}}, 1),
-                  std::invalid_argument);
+  CHECK(kernels::cuda::has_codings({.parts = {q8.part}}));
+  CHECK_FALSE(kernels::cuda::has_codings({.parts = {q8.part, plain.part}}));
 }
