@@ -2,7 +2,7 @@
 // the clock. One JSON line a figure; exit code 1 where a result is wrong. Half a minute on one GPU.
 //
 //   nvcc -std=c++20 -O3 -I. --expt-relaxed-constexpr -cudart static -arch=sm_90a
-//        bench/attention_check.cu kernels/cuda/attention*.cu -o attention_check
+//        bench/attention_check.cu kernels/cuda/{attention*,tensor_map}.cu -o attention_check
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>

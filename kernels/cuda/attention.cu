@@ -5,6 +5,11 @@
 // taken first: the late tiles of a prompt, which see the most keys, and spans whose partial results
 // found no room, which one block has to walk alone.
 //
+// Which kernel takes a span depends on the span alone: those of kPrefillTokens and more are the
+// prefill kernel's, which on sm_90a (and without `deterministic`) is the one for wgmma. Whether
+// that kernel is launched at all depends on the buckets; where it is not, the decode kernel does
+// its work. In steps of decode alone no span is so long, so this changes no bits.
+//
 // In f32 (the exact mode) a warp takes a query row and its lanes the 32 tokens of a block for the
 // scores, then the dimensions for the values: plain arithmetic, no tensor cores, no great speed.
 #include "kernels/cuda/attention.h"
@@ -22,7 +27,7 @@ namespace {
 
 // ---- The plan ----
 
-constexpr int kPlanThreads = 256;
+constexpr int kPlanThreads = 128;
 
 struct PlanArgs {
   const Span* spans = nullptr;
@@ -185,7 +190,7 @@ __global__ void __launch_bounds__(kExactWarps * 32)
           for (int d = 0; d < dim; ++d) {
             score = fmaf(shared.query[warp][d], keys[at + lane * dim + d], score);
           }
-          score = capped(score, shape.soft_cap);
+          if (shape.soft_cap > 0) score = shape.soft_cap * tanhf(score / shape.soft_cap);
         }
         const float higher = fmaxf(maximum, ptx::warp_max(score));
         const float shrink = expf(maximum - higher);
@@ -248,6 +253,7 @@ Shape shape_of(const AttentionArgs& args, const AttentionContext& context) {
               .block_table = static_cast<const int32_t*>(args.block_table.data),
               .qkv_cols = args.qkv.cols,
               .out_cols = args.out.cols,
+              .blocks = kv.shape.blocks,
               .blocks_max = args.block_table.cols,
               .out_type = args.out.type,
               .head_dim = args.head_dim,
@@ -255,6 +261,7 @@ Shape shape_of(const AttentionArgs& args, const AttentionContext& context) {
               .window = int(std::min<int64_t>(args.window, INT_MAX)),
               .chunk = int(std::min<int64_t>(args.chunk, INT_MAX)),
               .soft_cap = args.soft_cap,
+              .cap_rate = args.soft_cap > 0 ? 2 * kLog2E / args.soft_cap : 0,
               .multiprocessors = context.multiprocessors};
   int head = 0;
   for (int kv_head = 0; kv_head < args.kv_heads; ++kv_head) {
@@ -304,6 +311,11 @@ bool may_prefill(const AttentionArgs& args) {
   return args.out.rows >= (args.out.rows > args.spans.rows ? 1 : 2) * kPrefillTokens;
 }
 
+// The kernel that is fastest on sm_90a sums up in another order than the decode kernel.
+bool takes_hopper(const AttentionContext& context) {
+  return context.capability == 90 && !context.deterministic;
+}
+
 // Of a multiprocessor.
 int64_t shared_bytes_max(int capability) {
   return capability == 80 || capability == 87   ? 164 << 10
@@ -331,12 +343,13 @@ void attention_plan(const AttentionArgs& args, const AttentionContext& context,
                     cudaStream_t stream) {
   const Shape shape = shape_of(args, context);
   const bool exact = static_cast<const KvBlocks&>(*args.kv).type == DType::f32;
-  const PlanArgs plan{.spans = static_cast<const Span*>(args.spans.data),
-                      .live = args.spans.live_rows,
-                      .spans_max = int(args.spans.rows),
-                      .prefill_tokens = may_prefill(args) ? kPrefillTokens : INT_MAX,
-                      .prefill_rows = prefill_rows(args.head_dim),
-                      .in_parts = !exact};
+  const PlanArgs plan{
+      .spans = static_cast<const Span*>(args.spans.data),
+      .live = args.spans.live_rows,
+      .spans_max = int(args.spans.rows),
+      .prefill_tokens = may_prefill(args) ? kPrefillTokens : INT_MAX,
+      .prefill_rows = takes_hopper(context) ? kHopperRows : prefill_rows(args.head_dim),
+      .in_parts = !exact};
   launch(attention_plan_kernel, dim3(1), dim3(kPlanThreads), sizeof(PlanShared), stream, shape,
          layout_of(args, context.room, context.workspace).work, plan);
 }
@@ -351,7 +364,11 @@ void attention(const AttentionArgs& args, const AttentionContext& context, cudaS
     return;
   }
   const int64_t shared_bytes = shared_bytes_max(context.capability);
-  if (may_prefill(args)) prefill(shape, work, cache, shared_bytes, stream);
+  if (may_prefill(args) && takes_hopper(context)) {
+    prefill_hopper(shape, work, cache, stream);
+  } else if (may_prefill(args)) {
+    prefill(shape, work, cache, shared_bytes, stream);
+  }
   decode(shape, work, cache, shared_bytes, stream);
 }
 

@@ -170,7 +170,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const bool seen = sight[i / 2].sees(begin + key + lane % 4 * 2 + i % 2);
-          scores[n][i] = seen ? capped(scores[n][i], shape.soft_cap) : -INFINITY;
+          if (shape.soft_cap > 0) scores[n][i] = capped(shape, scores[n][i]);
+          if (!seen) scores[n][i] = -INFINITY;
           highest[i / 2] = fmaxf(highest[i / 2], scores[n][i]);
         }
       }

@@ -67,9 +67,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     Sight sight[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) sight[h] = sight_of(shape, item, rows, warp_row + lane / 4 + 8 * h);
-    // Tiles between these are seen by all rows of the warp.
-    const Sight earliest = sight_of(shape, item, rows, warp_row);
     const Sight latest = sight_of(shape, item, rows, warp_row + 15);
+    const Sight common = {
+        // what all rows of the warp see
+        latest.first, latest.last < 0 ? -1 : sight_of(shape, item, rows, warp_row).last};
 
     State<2 * pairs> total, state;
     total.clear();
@@ -100,10 +101,10 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
         for (auto& fragment : scores) {
 #pragma unroll
-          for (float& score : fragment) score = capped(score, shape.soft_cap);
+          for (float& score : fragment) score = capped(shape, score);
         }
       }
-      if (begin < latest.first || begin + keys - 1 > earliest.last || latest.last < 0) {
+      if (!common.sees(begin) || !common.sees(begin + keys - 1)) {
 #pragma unroll
         for (int n = 0; n < keys / 8; ++n) {
 #pragma unroll

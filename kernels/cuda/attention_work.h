@@ -59,13 +59,16 @@ struct Shape {
   const void* keys = nullptr;  // of the layer
   const void* values = nullptr;
   const int32_t* block_table = nullptr;
-  int64_t qkv_cols = 0, out_cols = 0, blocks_max = 0;
+  int64_t qkv_cols = 0, out_cols = 0;
+  int64_t blocks = 0;      // of the cache
+  int64_t blocks_max = 0;  // of a sequence
   DType out_type = DType::f32;
   int head_dim = 0;
   int kv_heads = 0;
   int group_max = 0;  // query heads of one KV head
   int window = 0, chunk = 0;
   float soft_cap = 0;
+  float cap_rate = 0;                      // 2 * log2(e) / soft_cap
   int multiprocessors = 0;                 // not the kernels' business: the launch's
   uint16_t first_head[kKvHeadsMax + 1]{};  // query heads of KV head h: [first_head[h], [h + 1])
 };
@@ -217,8 +220,11 @@ __device__ inline Sight sight_of(const Shape& shape, const Item& item, const Row
   return {first_visible(shape, position), position};
 }
 
-__device__ inline float capped(float score, float soft_cap) {
-  return soft_cap > 0 ? soft_cap * tanhf(score / soft_cap) : score;
+// cap * tanh(score / cap), by exp(2 x) = 2^(cap_rate * score): short enough to stand 64 times in a
+// kernel, right to 1e-6 of the cap.
+__device__ inline float capped(const Shape& shape, float score) {
+  const float power = ptx::exp2_approximate(score * shape.cap_rate);
+  return fmaf(shape.soft_cap, -__fdividef(2.0F, 1.0F + power), shape.soft_cap);
 }
 
 // exp(score - maximum) where `maximum` is already in base 2. A hidden key's score is -infinity.
@@ -311,6 +317,8 @@ void decode(const Shape& shape, const Work& work, DType cache, int64_t shared_by
             cudaStream_t stream);
 void prefill(const Shape& shape, const Work& work, DType cache, int64_t shared_bytes_max,
              cudaStream_t stream);
-int prefill_rows(int head_dim);  // query rows of a prefill item
+void prefill_hopper(const Shape& shape, const Work& work, DType cache, cudaStream_t stream);
+int prefill_rows(int head_dim);          // query rows of an item of prefill
+inline constexpr int kHopperRows = 128;  // and of prefill_hopper
 
 }  // namespace chorus::kernels::cuda::attention_work
