@@ -60,20 +60,23 @@ inline void check_launch(cudaError_t error, const void* kernel) {
 #endif
 
 #ifdef __CUDACC__
+// `cluster`: how many blocks, neighbours in x, form one.
 template <typename... Parameters>
-void launch_overlapping(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-                        cudaStream_t stream, Parameters... arguments) {
+void launch_overlapping(void (*kernel)(Parameters...), unsigned cluster, dim3 grid, dim3 block,
+                        size_t shared_bytes, cudaStream_t stream, Parameters... arguments) {
   const auto function = reinterpret_cast<const void*>(kernel);
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2]{};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {cluster, 1, 1};
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
-  config.attrs = &overlap;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = cluster > 1 ? 2 : 1;
   check_launch(cudaLaunchKernelEx(&config, kernel, arguments...), function);
 }
 #endif
@@ -87,10 +90,28 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
 #ifdef __CUDACC__
   if (shared_bytes > 48 * 1024)
     allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_bytes);
-  launch_overlapping<Parameters...>(kernel, grid, block, shared_bytes, stream, arguments...);
+  launch_overlapping<Parameters...>(kernel, 1, grid, block, shared_bytes, stream, arguments...);
 #else
   (void)stream;
   emulate::run_grid({grid, block, shared_bytes, [=] { kernel(arguments...); }});
+#endif
+}
+
+// The same in clusters of `cluster` blocks, neighbours in x, which divides the grid's; they run on
+// multiprocessors that reach each other's shared memory (sm_90).
+template <typename... Parameters>
+void launch_clusters(void (*kernel)(Parameters...), unsigned cluster, dim3 grid, dim3 block,
+                     size_t shared_bytes, cudaStream_t stream,
+                     std::type_identity_t<Parameters>... arguments) {
+#ifdef __CUDACC__
+  if (shared_bytes > 48 * 1024)
+    allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_bytes);
+  launch_overlapping<Parameters...>(kernel, cluster, grid, block, shared_bytes, stream,
+                                    arguments...);
+#else
+  (void)stream;
+  emulate::run_grid(
+      {grid, block, shared_bytes, [=] { kernel(arguments...); }, cluster > 1, cluster});
 #endif
 }
 
@@ -111,7 +132,7 @@ void launch_together(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_
                function);
   if (int64_t{blocks} * multiprocessors < int64_t{grid.x} * grid.y * grid.z)
     check_launch(cudaErrorCooperativeLaunchTooLarge, function);
-  launch_overlapping<Parameters...>(kernel, grid, block, shared_bytes, stream, arguments...);
+  launch_overlapping<Parameters...>(kernel, 1, grid, block, shared_bytes, stream, arguments...);
 #else
   (void)stream;
   emulate::run_grid({grid, block, shared_bytes, [=] { kernel(arguments...); }, true});
