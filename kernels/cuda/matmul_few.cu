@@ -10,15 +10,16 @@
 // Two kernels, one order of sums (SumOrder in plan.h), so a row has the same bits in both:
 //
 // - one_tile_kernel, up to 8 tokens. A block has 16 weight rows (gated: 16 gate and 16 up rows) and
-//   a warp for each slice of k. A lane keeps 8 loads of 16 bytes on their way; at 64 registers an
-//   SM holds 1024 threads: 128 KB in flight, where 4.8 TB/s over 132 SMs at 1 us of latency need
-//   36 KB. Tokens come from L1 and L2. Bound: the weights' bytes.
+//   a warp for each slice of k. A lane keeps 8 loads of 16 bytes on their way; at 60 registers an
+//   SM holds 1024 threads (gated, at 98, 640): 128 KB (80 KB) in flight, where 4.8 TB/s over 132
+//   SMs at 1 us of latency need 36 KB. Tokens come from L1 and L2. Bound: the weights' bytes.
 // - tiles_kernel, 9 to 64 tokens. There the tokens' bytes from L2 would exceed the weights', so a
-//   block has 128 weight rows: 4 warps over rows (32 each) times 4 over the slices, the tokens in a
-//   cp.async ring in shared memory. L2 carries weights + tokens / 128 of them. A lane keeps 8 (16
-//   for two tiles) loads on their way, 64 KB a block, one block an SM. Groups of k are blocks of
-//   their own; the last of a tile to finish adds the groups up in order. Bound: the weights' bytes,
-//   near 64 tokens also shared memory (a third of its rate for tokens) and mma.
+//   block has 128 weight rows and, in a cp.async ring, the tokens: 4 warps over the slices times 4
+//   over rows, 32 each; above 32 tokens times 2, 64 rows each, so that shared memory is read half
+//   as often and its rate (a fifth of it, then) is not the limit. L2 carries the weights and tokens
+//   / 128 of them again. In flight are 64 KB a block (9 to 16 tokens: 128 KB), one block an SM.
+//   Groups of k are blocks of their own; the last of a tile to finish adds the groups up, in order.
+//   Bound: the weights' bytes; near 64 tokens mma.sync is at half its rate, too.
 //
 // Both start the weights' loads before they wait for the kernel that makes the tokens.
 #include <algorithm>
@@ -32,8 +33,6 @@ namespace chorus::kernels::cuda {
 namespace {
 
 constexpr int kOneTileThreads = kGroupsMax * kSlices * 32;
-constexpr int kRowWarps = 4;  // tiles_kernel: warps over weight rows, 32 rows each
-constexpr int kTilesThreads = kRowWarps * kSlices * 32;
 
 struct Product {
   const uint4* weight = nullptr;  // granules of 8 elements
@@ -41,7 +40,7 @@ struct Product {
   const uint4* x = nullptr;
   int granules = 0;  // in a row of x
   SumOrder order = {};
-  int64_t first_token = 0;       // of this launch
+  int first_token = 0;           // of this launch
   float* partial = nullptr;      // [tile][token block][group][token][weight row], where groups > 1
   uint32_t* counters = nullptr;  // [tile][token block], zero before and after
   Epilogue epilogue = {};
@@ -54,41 +53,73 @@ __device__ inline int end_granule(const Product& p, int slice) {
   return min(first_granule(p, slice + 1), p.granules);
 }
 
-// Rows beyond the last are read as the last, and not stored.
-__device__ inline const uint4* weight_row(const Product& p, int64_t column, int half) {
-  const int64_t row = min(column, p.epilogue.columns - 1) + half * p.epilogue.columns;
-  return p.weight + row * p.weight_stride;
-}
-
-// The two halves of 32 elements of k, for the permuted order of this file.
-__device__ inline ptx::Fragment4 weights_of(const uint4& upper, const uint4& lower, int half) {
-  return half == 0 ? ptx::Fragment4{{upper.x, lower.x, upper.y, lower.y}}
-                   : ptx::Fragment4{{upper.z, lower.z, upper.w, lower.w}};
-}
+// The tokens of half a step of 32, in the permuted order of this file.
 __device__ inline ptx::Fragment2 tokens_of(const uint4& x, int half) {
   return half == 0 ? ptx::Fragment2{{x.x, x.y}} : ptx::Fragment2{{x.z, x.w}};
 }
 
 // Weights of `depth` steps of 32, of `row_tiles` x 16 rows: a window that moves along a slice.
 // Past the slice's end nothing is loaded: old weights meet tokens that are zero there.
-template <int depth, int row_tiles>
+template <int depth, int row_tiles, bool gated, bool arranged>
 struct Window {
-  const uint4* rows[row_tiles * 2];  // this lane's, at its first granule of the slice
-  int granules;                      // from there to the slice's end
+  const uint4* first;  // this lane's granule of row g, at the window's first step
+  int64_t next_eight;  // granules to row g + 8
+  int64_t to_up;       // gated, where the second half of the tiles is up rows
+  int granules;        // from the window's first step to the slice's end
+  int columns;         // from row g to the last
   uint4 held[depth][row_tiles * 2];
 
-  __device__ void load(int slot, int step) {
-#pragma unroll
-    for (int i = 0; i < row_tiles * 2; ++i) {
-      ptx::load_streaming_16_if(held[slot][i], rows[i] + step * 4, step * 4 < granules);
-    }
-  }
-  __device__ void begin() {
+  // At the first of `row_tiles` x 16 rows for `column` of the output, at `slice`.
+  __device__ void begin(const Product& p, int column, int slice) {
+    const int at = first_granule(p, slice) + threadIdx.x % 4;
+    column += threadIdx.x % 32 / 4;
+    first = p.weight + column * p.weight_stride + at;
+    next_eight = 8 * p.weight_stride;
+    to_up = p.epilogue.columns * p.weight_stride;
+    granules = end_granule(p, slice) - at;
+    columns = int(p.epilogue.columns) - column;
 #pragma unroll
     for (int slot = 0; slot < depth; ++slot) {
+#pragma unroll
       for (int i = 0; i < row_tiles * 2; ++i) held[slot][i] = {0, 0, 0, 0};
-      load(slot, slot);
+      load(slot, 0);
     }
+  }
+  // `slot` is filled with the step that is its own after `turns` more advances.
+  __device__ void load(int slot, int turns) {
+    const int granule = (turns * depth + slot) * 4;
+#pragma unroll
+    for (int i = 0; i < row_tiles * 2; ++i) {
+      const int up = gated ? i / row_tiles : 0, column = (gated ? i % row_tiles : i) * 8;
+      ptx::load_streaming_16_if(held[slot][i],
+                                first + column / 8 * next_eight + up * to_up + granule,
+                                granule < granules && column < columns);
+    }
+  }
+  __device__ void advance() {
+    first += depth * 4;
+    granules -= depth * 4;
+  }
+  // The 16 bytes of rows g and g + 8 are the operands of two mma. Where these serve many tokens,
+  // they are put in order once, in the registers in which they came; else a copy for each mma is
+  // cheaper than the registers.
+  __device__ void arrange(int slot) {
+#pragma unroll
+    for (int r = 0; arranged && r < row_tiles; ++r) {
+      const uint4 upper = held[slot][r * 2], lower = held[slot][r * 2 + 1];
+      held[slot][r * 2] = {upper.x, lower.x, upper.y, lower.y};
+      held[slot][r * 2 + 1] = {upper.z, lower.z, upper.w, lower.w};
+    }
+  }
+  // Of half a step, in the permuted order of this file.
+  __device__ ptx::Fragment4 operand(int slot, int row_tile, int half) const {
+    const uint4 &upper = held[slot][row_tile * 2], &lower = held[slot][row_tile * 2 + 1];
+    if constexpr (arranged) {
+      const uint4& v = half == 0 ? upper : lower;
+      return {{v.x, v.y, v.z, v.w}};
+    }
+    return half == 0 ? ptx::Fragment4{{upper.x, lower.x, upper.y, lower.y}}
+                     : ptx::Fragment4{{upper.z, lower.z, upper.w, lower.w}};
   }
 };
 
@@ -104,49 +135,41 @@ __global__ void __launch_bounds__(kOneTileThreads, gated ? 1 : 2) one_tile_kerne
   using Sums = SliceSums<kRowTiles * 16>;
   Sums* shared = &shared_memory<Sums>();  // one for each slice
   const int slice = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-  const int64_t first_column = int64_t{blockIdx.x} * 16;
+  const int first_column = int(blockIdx.x) * 16;
   ptx::let_successor_start();
 
-  const int first = first_granule(p, slice) + t;
-  Window<kDepth, kRowTiles> window;
-  window.granules = end_granule(p, slice) - first;
-#pragma unroll
-  for (int i = 0; i < kRowTiles * 2; ++i) {
-    window.rows[i] = weight_row(p, first_column + g + i % 2 * 8, i / 2) + first;
-  }
-  window.begin();
+  Window<kDepth, kRowTiles, gated, false> window;
+  window.begin(p, first_column, slice);
 
   ptx::wait_for_predecessor();
-  const int64_t live = live_rows(p.epilogue);
-  const int token_granules = g < live ? window.granules : 0;
-  const uint4* token = p.x + int64_t{g} * p.granules + first;
+  const int live = int(live_rows(p.epilogue));
+  const uint4* token = p.x + int64_t{g} * p.granules + first_granule(p, slice) + t;
 
   float sums[kRowTiles][4] = {};
-  const int steps = p.order.slice_steps;
 #pragma unroll 1
-  for (int step = 0; step < steps; step += kDepth) {
+  for (int step = 0; step < p.order.slice_steps; step += kDepth) {
 #pragma unroll
     for (int pair = 0; pair < kDepth; pair += 2) {
       uint4 x[2];
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int at = (step + pair + i) * 4;
-        x[i] = at < token_granules ? token[at] : uint4{0, 0, 0, 0};
+        const int granule = (pair + i) * 4;
+        x[i] = g < live && granule < window.granules ? token[granule] : uint4{0, 0, 0, 0};
       }
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const uint4* held = window.held[pair + i];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
 #pragma unroll
           for (int r = 0; r < kRowTiles; ++r) {
-            ptx::mma_m16n8k16<T>(sums[r], weights_of(held[r * 2], held[r * 2 + 1], half),
-                                 tokens_of(x[i], half));
+            ptx::mma_m16n8k16<T>(sums[r], window.operand(pair + i, r, half), tokens_of(x[i], half));
           }
         }
-        window.load(pair + i, step + kDepth + pair + i);
+        window.load(pair + i, 1);
       }
     }
+    window.advance();
+    token += kDepth * 4;
   }
 
 #pragma unroll
@@ -183,6 +206,10 @@ struct TilesShape {
   static constexpr int kTokens = tiles * 8;
   static constexpr int kDepth = tiles == 2 ? 4 : 2;
   static constexpr int kStages = tiles == 8 ? 3 : 4;
+  static constexpr int kTilesAdded = tiles == 8 ? 4 : tiles;  // whose slices are added at a time
+  static constexpr int kRowTiles = tiles == 8 ? 4 : 2;        // of a warp, 16 weight rows each
+  static constexpr int kRowWarps = kTileWeightRows / (16 * kRowTiles);
+  static constexpr int kThreads = kRowWarps * kSlices * 32;
 };
 
 template <int tiles>
@@ -193,142 +220,148 @@ struct TilesShared {
   };
   union {
     Stage stages[Shape::kStages];
-    float sums[kSlices][Shape::kTokens][kTileWeightRows + 4];
+    float sums[kSlices][Shape::kTilesAdded * 8][kTileWeightRows + 4];
   };
   bool last;
 };
 
-// Column of a block's tile -> row of its 128 sums: a warp's 32 are 16 gate and 16 up rows.
-template <bool gated>
+// Column of a block's tile -> row of its 128 sums: a warp's are gate rows, then their up rows.
+template <bool gated, int row_tiles>
 __device__ inline int sum_row(int column) {
-  return gated ? column / 16 * 32 + column % 16 : column;
+  constexpr int kWarpColumns = row_tiles * 8;
+  return gated ? column / kWarpColumns * kWarpColumns + column : column;
 }
 
 template <typename T, int tiles, bool gated>
-__global__ void __launch_bounds__(kTilesThreads, 1) tiles_kernel(const Product p) {
+__global__ void __launch_bounds__(TilesShape<tiles>::kThreads, 1) tiles_kernel(const Product p) {
   using Shape = TilesShape<tiles>;
   constexpr int kDepth = Shape::kDepth, kStages = Shape::kStages, kTokens = Shape::kTokens;
+  constexpr int kTilesAdded = Shape::kTilesAdded, kRowTiles = Shape::kRowTiles;
+  constexpr int kRowWarps = Shape::kRowWarps, kThreads = Shape::kThreads;
+  constexpr int kWarpColumns = kRowTiles * (gated ? 8 : 16);
   constexpr int kColumns = gated ? kTileWeightRows / 2 : kTileWeightRows;
   auto& shared = shared_memory<TilesShared<tiles>>();
   const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   const int row_warp = warp % kRowWarps, slice = warp / kRowWarps;  // slice within the group
   const int group = blockIdx.z;
-  const int64_t first_column = int64_t{blockIdx.y} * kColumns;
+  const int first_column = int(blockIdx.y) * kColumns;
   ptx::let_successor_start();
 
-  const int first = first_granule(p, group * kSlices + slice) + t;
-  Window<kDepth, 2> window;
-  window.granules = end_granule(p, group * kSlices + slice) - first;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int64_t column = gated ? first_column + row_warp * 16 + g + i % 2 * 8
-                                 : first_column + row_warp * 32 + i / 2 * 16 + g + i % 2 * 8;
-    window.rows[i] = weight_row(p, column, gated ? i / 2 : 0) + first;
-  }
-  window.begin();
+  Window<kDepth, kRowTiles, gated, (tiles > 4)> window;
+  window.begin(p, first_column + row_warp * kWarpColumns, group * kSlices + slice);
 
   ptx::wait_for_predecessor();
-  const int64_t first_token = p.first_token + int64_t{blockIdx.x} * kTokens;
-  const int64_t live = live_rows(p.epilogue) - first_token;
-  if (live <= 0) return;
-  const int tokens = live < kTokens ? int(live) : kTokens;
-  const uint4* x = p.x + first_token * p.granules;
+  const int first_token = p.first_token + int(blockIdx.x) * kTokens;
+  const int tokens = min(int(live_rows(p.epilogue)) - first_token, kTokens);
+  if (tokens <= 0) return;
 
-  const int turns = (p.order.slice_steps + kDepth - 1) / kDepth;
-  auto load_stage = [&](int turn) {
+  // A thread fills the same places of a stage in every turn.
+  constexpr int kSliceGranules = kTokens * kDepth * 4;
+  const int copy_granule = threadIdx.x % (4 * kDepth);  // from the stage's first
+  const int copy_token = threadIdx.x % kSliceGranules / (4 * kDepth);
+  const unsigned turns = (p.order.slice_steps + kDepth - 1) / kDepth;
+  auto load_stage = [&](unsigned turn) {
     auto& stage = shared.stages[turn % kStages];
-    for (int i = threadIdx.x; turn < turns && i < int(sizeof(stage) / 16); i += kTilesThreads) {
-      const int granule = i % 4, step = i / 4 % kDepth, token = i / (4 * kDepth) % kTokens;
-      const int of = i / (4 * kDepth * kTokens);
-      const int k = first_granule(p, group * kSlices + of) + (turn * kDepth + step) * 4 + granule;
-      const bool inside = token < tokens && k < end_granule(p, group * kSlices + of);
-      ptx::copy_async_16(&stage.x[of][step][token][granule],
-                         inside ? x + int64_t{token} * p.granules + k : x, inside ? 16 : 0);
+    if (turn < turns) {
+#pragma unroll
+      for (int i = 0; i < kSlices * kSliceGranules; i += kThreads) {
+        const int of = i / kSliceGranules + threadIdx.x % kThreads / kSliceGranules;
+        const int token = i % kSliceGranules / (4 * kDepth) + copy_token;
+        const int k =
+            first_granule(p, group * kSlices + of) + int(turn) * kDepth * 4 + copy_granule;
+        const bool inside = token < tokens && k < end_granule(p, group * kSlices + of);
+        ptx::copy_async_16(&stage.x[of][copy_granule / 4][token][copy_granule % 4],
+                           inside ? p.x + int64_t{first_token + token} * p.granules + k : p.x,
+                           inside ? 16 : 0);
+      }
     }
     ptx::commit_copies();  // also when empty, so that groups count turns
   };
 
-  float sums[2][tiles][4] = {};
-  for (int turn = 0; turn < kStages - 1; ++turn) load_stage(turn);
-  for (int turn = 0; turn < turns; ++turn) {
+  float sums[kRowTiles][tiles][4] = {};
+  for (unsigned turn = 0; turn < kStages - 1; ++turn) load_stage(turn);
+#pragma unroll 1
+  for (unsigned turn = 0; turn < turns; ++turn) {
     ptx::wait_copies<kStages - 2>();
     __syncthreads();  // this turn's tokens are here for all; all are done with the turn before
     load_stage(turn + kStages - 1);
     const auto& stage = shared.stages[turn % kStages];
 #pragma unroll
     for (int slot = 0; slot < kDepth; ++slot) {
-      constexpr int kTogether = tiles == 4 ? 4 : 2;  // tiles whose tokens are in registers
+      window.arrange(slot);
 #pragma unroll
-      for (int tile = 0; tile < tiles; tile += kTogether) {
-        if (tile * 8 >= tokens) break;
-        uint4 token[kTogether];
-#pragma unroll
-        for (int j = 0; j < kTogether; ++j) token[j] = stage.x[slice][slot][(tile + j) * 8 + g][t];
+      for (int tile = 0; tile < tiles; ++tile) {
+        if (tile > 0 && tile * 8 >= tokens) break;
+        const uint4 token = stage.x[slice][slot][tile * 8 + g][t];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
 #pragma unroll
-          for (int r = 0; r < 2; ++r) {
-            const auto weights =
-                weights_of(window.held[slot][r * 2], window.held[slot][r * 2 + 1], half);
-#pragma unroll
-            for (int j = 0; j < kTogether; ++j) {
-              ptx::mma_m16n8k16<T>(sums[r][tile + j], weights, tokens_of(token[j], half));
-            }
+          for (int r = 0; r < kRowTiles; ++r) {
+            ptx::mma_m16n8k16<T>(sums[r][tile], window.operand(slot, r, half),
+                                 tokens_of(token, half));
           }
         }
       }
-      window.load(slot, (turn + 1) * kDepth + slot);
+      window.load(slot, 1);
     }
+    window.advance();
   }
   ptx::wait_copies<0>();
-  __syncthreads();  // the ring's memory becomes the sums'
 
+  const int groups = p.order.groups;
+  const int64_t tile_idx = int64_t{blockIdx.y} * gridDim.x + blockIdx.x;
+  float* partial = p.partial + tile_idx * groups * kTokens * kTileWeightRows;
+  auto store_column = [&](int token, int column, auto&& total) {
+    if (first_column + column >= p.epilogue.columns) return;
+    const int row = sum_row<gated, kRowTiles>(column);
+    store(p.epilogue, first_token + token, first_column + column, total(token, row),
+          gated ? total(token, row + kRowTiles * 8) : 0.0f);
+  };
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
+  for (int first_tile = 0; first_tile < tiles; first_tile += kTilesAdded) {
+    __syncthreads();  // the memory of the ring, or of the tiles before, is free
 #pragma unroll
-    for (int tile = 0; tile < tiles; ++tile) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        shared.sums[slice][tile * 8 + t * 2 + e % 2][row_warp * 32 + r * 16 + g + e / 2 * 8] =
-            sums[r][tile][e];
+    for (int i = 0; i < kRowTiles * kTilesAdded * 4; ++i) {
+      const int r = i / (kTilesAdded * 4), tile = i / 4 % kTilesAdded, e = i % 4;
+      shared.sums[slice][tile * 8 + t * 2 + e % 2][row_warp * kRowTiles * 16 + r * 16 + g +
+                                                   e / 2 * 8] = sums[r][first_tile + tile][e];
+    }
+    __syncthreads();
+    auto group_sum = [&](int token, int row) {
+      float sum = shared.sums[0][token - first_tile * 8][row];
+      for (int s = 1; s < kSlices; ++s) sum += shared.sums[s][token - first_tile * 8][row];
+      return sum;
+    };
+    const int end = min(tokens, (first_tile + kTilesAdded) * 8);
+    if (groups > 1) {
+      float* mine = partial + group * kTokens * kTileWeightRows;
+      for (int i = first_tile * 8 * kTileWeightRows + threadIdx.x; i < end * kTileWeightRows;
+           i += kThreads) {
+        __stcg(mine + i, group_sum(i / kTileWeightRows, i % kTileWeightRows));
+      }
+    } else {
+      for (int i = first_tile * 8 * kColumns + threadIdx.x; i < end * kColumns; i += kThreads) {
+        store_column(i / kColumns, i % kColumns, group_sum);
       }
     }
   }
-  __syncthreads();
+  if (groups == 1) return;
 
-  auto group_sum = [&](int token, int row) {
-    float sum = shared.sums[0][token][row];
-    for (int s = 1; s < kSlices; ++s) sum += shared.sums[s][token][row];
-    return sum;
-  };
-  const int groups = p.order.groups;
-  const int64_t tile = int64_t{blockIdx.y} * gridDim.x + blockIdx.x;
-  float* partial = p.partial + tile * groups * kTokens * kTileWeightRows;
-  if (groups > 1) {
-    float* mine = partial + group * kTokens * kTileWeightRows;
-    for (int i = threadIdx.x; i < tokens * kTileWeightRows; i += kTilesThreads) {
-      __stcg(mine + i, group_sum(i / kTileWeightRows, i % kTileWeightRows));
-    }
-    __syncthreads();  // before thread 0 tells the other blocks that all of this is written
-    if (threadIdx.x == 0) {
-      shared.last = ptx::fetch_add(p.counters + tile, 1) == uint32_t(groups - 1);
-      if (shared.last) p.counters[tile] = 0;
-    }
-    __syncthreads();
-    if (!shared.last) return;
+  __syncthreads();  // before thread 0 tells the other blocks that all of this is written
+  if (threadIdx.x == 0) {
+    shared.last = ptx::fetch_add(p.counters + tile_idx, 1) == uint32_t(groups - 1);
+    if (shared.last) p.counters[tile_idx] = 0;
   }
+  __syncthreads();
+  if (!shared.last) return;
   auto total = [&](int token, int row) {
-    if (groups == 1) return group_sum(token, row);
     const float* at = partial + token * kTileWeightRows + row;
     float sum = __ldcg(at);
     for (int i = 1; i < groups; ++i) sum += __ldcg(at + i * kTokens * kTileWeightRows);
     return sum;
   };
-  for (int i = threadIdx.x; i < tokens * kColumns; i += kTilesThreads) {
-    const int token = i / kColumns, column = i % kColumns, row = sum_row<gated>(column);
-    if (first_column + column >= p.epilogue.columns) continue;
-    store(p.epilogue, first_token + token, first_column + column, total(token, row),
-          gated ? total(token, row + 16) : 0.0f);
+  for (int i = threadIdx.x; i < tokens * kColumns; i += kThreads) {
+    store_column(i / kColumns, i % kColumns, total);
   }
 }
 
@@ -342,16 +375,16 @@ void launch_one_tile(const Product& product, const MatmulPlan& plan, cudaStream_
 template <typename T, int tiles, bool gated>
 void launch_tiles(Product product, const MatmulPlan& plan, cudaStream_t stream) {
   constexpr int kTokens = TilesShape<tiles>::kTokens;
-  static_assert(sizeof(TilesShared<tiles>) <= 227 * 1024);
+  static_assert(sizeof(TilesShared<tiles>) <= 99 * 1024);  // what sm_86 and sm_89 have
   const int64_t rows = product.epilogue.rows;
   const int64_t at_once = plan.order.groups > 1 ? kTokensAtOnce : rows;
   for (int64_t first = 0; first < rows; first += at_once) {
     const int64_t blocks = (std::min(at_once, rows - first) + kTokens - 1) / kTokens;
     assert(plan.order.groups == 1 || plan.blocks_rows * blocks <= kTileCountersMax);
-    product.first_token = first;
+    product.first_token = int(first);
     launch(tiles_kernel<T, tiles, gated>,
            dim3(unsigned(blocks), unsigned(plan.blocks_rows), unsigned(plan.order.groups)),
-           dim3(kTilesThreads), sizeof(TilesShared<tiles>), stream, product);
+           dim3(TilesShape<tiles>::kThreads), sizeof(TilesShared<tiles>), stream, product);
   }
 }
 
