@@ -94,20 +94,15 @@ int failures = 0;
 std::unique_ptr<CublasLt> library;
 void* library_workspace = nullptr;
 
-constexpr HopperTile kTiles[] = {{256, 2}, {256, 1}, {192, 1}, {128, 2}, {128, 1}, {64, 1}};
-
 struct Shape {
   int rows, columns, k;  // columns of out
-  HopperTile tile = {256, 1};
+  int tile = 256;
   bool gated = false;
   bool bias = false;
   bool out_f32 = true;
   int live = -1;  // rows; -1: all
   Gate gate = Gate::silu;
 };
-std::string name_of(const HopperTile& tile) {
-  return std::to_string(tile.columns) + (tile.cluster > 1 ? " cluster" : "");
-}
 std::string name_of(const Shape& s) {
   return std::to_string(s.rows) + "x" + std::to_string(s.columns) + "x" + std::to_string(s.k) +
          (s.gated ? " gated" : "") + (s.bias ? " bias" : "") + (s.out_f32 ? "" : " 16-bit out") +
@@ -187,12 +182,11 @@ void check_shape(const Shape& s) {
   const bool good = difference <= (s.out_f32 ? 1e-4 : 5e-3) && not_finite == 0 && overwritten == 0;
   failures += !good;
   std::printf(
-      "{\"check\": \"%s\", \"dtype\": \"%s\", \"tile\": \"%s\", \"max_rel_diff\": %.3g, "
+      "{\"check\": \"%s\", \"dtype\": \"%s\", \"tile\": %d, \"max_rel_diff\": %.3g, "
       "\"not_finite\": "
       "%lld, \"overwritten\": %lld, \"good\": %s}\n",
-      name_of(s).c_str(), type_name<T>, name_of(s.tile).c_str(), difference,
-      static_cast<long long>(not_finite), static_cast<long long>(overwritten),
-      good ? "true" : "false");
+      name_of(s).c_str(), type_name<T>, s.tile, difference, static_cast<long long>(not_finite),
+      static_cast<long long>(overwritten), good ? "true" : "false");
   std::fflush(stdout);
   for (void* memory : {static_cast<void*>(w), static_cast<void*>(x), static_cast<void*>(bias),
                        static_cast<void*>(live), out, static_cast<void*>(reference)}) {
@@ -210,7 +204,7 @@ void check_bits() {
   auto* x = random_array<__nv_bfloat16>(int64_t{rows} * k);
   float* out = device_array<float>(int64_t{rows} * columns);
   std::vector<float> first;
-  for (const HopperTile tile : kTiles) {
+  for (const int tile : {256, 192, 128, 64, 128}) {
     const MatmulArgs args{
         .out = {out, DType::f32, rows, columns}, .x = {x, DType::bf16, rows, k}, .weight = &weight};
     matmul_hopper(args, tile, multiprocessors, nullptr);
@@ -218,13 +212,13 @@ void check_bits() {
     if (first.empty()) first = bits;
     const bool good = std::memcmp(first.data(), bits.data(), bits.size() * 4) == 0;
     failures += !good;
-    std::printf("{\"check\": \"bits of tile %s as of the first\", \"good\": %s}\n",
-                name_of(tile).c_str(), good ? "true" : "false");
+    std::printf("{\"check\": \"bits of tile %d as of 256\", \"good\": %s}\n", tile,
+                good ? "true" : "false");
   }
   const MatmulArgs alone{.out = {out, DType::f32, 1, columns},
                          .x = {x + int64_t{chosen} * k, DType::bf16, 1, k},
                          .weight = &weight};
-  matmul_hopper(alone, {64, 1}, multiprocessors, nullptr);
+  matmul_hopper(alone, 64, multiprocessors, nullptr);
   const auto bits = download(out, DType::f32, columns);
   const bool good =
       std::memcmp(first.data() + int64_t{chosen} * columns, bits.data(), bits.size() * 4) == 0;
@@ -267,13 +261,13 @@ struct Buffers {
   float* other = device_array<float>(int64_t{8192} * 28672);
 };
 
-void print_time(const char* kernel, const Shape& s, const std::string& tile, double us,
-                double library_us, double difference) {
+void print_time(const char* kernel, const Shape& s, int tile, double us, double library_us,
+                double difference) {
   const double flops = 2.0 * s.rows * s.columns * s.k * (s.gated ? 2 : 1);
   std::printf(
-      "{\"kernel\": \"%s\", \"shape\": \"%s\", \"dtype\": \"bf16\", \"tile\": \"%s\", "
+      "{\"kernel\": \"%s\", \"shape\": \"%s\", \"dtype\": \"bf16\", \"tile\": %d, "
       "\"us_median\": %.2f, \"tflops\": %.1f",
-      kernel, name_of(s).c_str(), tile.c_str(), us, flops / us * 1e-6);
+      kernel, name_of(s).c_str(), tile, us, flops / us * 1e-6);
   if (library_us > 0) std::printf(", \"x_cublas\": %.3f", library_us / us);
   if (difference >= 0) std::printf(", \"max_rel_diff\": %.3g", difference);
   std::printf("}\n");
@@ -301,7 +295,7 @@ double time_shape(const Shape& s, const Buffers& buffers, double plain_us) {
     MatmulArgs theirs = args;
     theirs.out.data = buffers.other;
     if (library->matmul(theirs, library_workspace, nullptr)) {
-      matmul_hopper(args, {256, 1}, multiprocessors, nullptr);
+      matmul_hopper(args, 256, multiprocessors, nullptr);
       const int64_t outputs = std::min<int64_t>(int64_t{s.rows} * s.columns, 1 << 20);
       const auto got = download(buffers.out, args.out.type, outputs);
       const auto want = download(buffers.other, args.out.type, outputs);
@@ -315,18 +309,17 @@ double time_shape(const Shape& s, const Buffers& buffers, double plain_us) {
         theirs.weight = &weights[i % copies];
         library->matmul(theirs, library_workspace, nullptr);
       });
-      print_time("cublaslt", s, "", library_us, 0, -1);
+      print_time("cublaslt", s, 0, library_us, 0, -1);
     }
   }
-  const HopperTile chosen = choose_tile({s.rows, s.columns, s.k, s.gated}, multiprocessors);
-  for (const HopperTile tile : kTiles) {
-    const bool is_chosen = tile.columns == chosen.columns && tile.cluster == chosen.cluster;
-    if (!is_chosen && s.rows > 2048 && tile.columns < 256) continue;
+  const int chosen = choose_tile_columns({s.rows, s.columns, s.k, s.gated}, multiprocessors);
+  for (const int tile : {256, 192, 128, 64}) {
+    if (tile != chosen && (tile == 64 || tile == 192) && s.rows > 2048) continue;
     const double us = median_us([&](int i) {
       args.weight = &weights[i % copies];
       matmul_hopper(args, tile, multiprocessors, nullptr);
     });
-    print_time(is_chosen ? "matmul_hopper" : "matmul_hopper (not chosen)", s, name_of(tile), us,
+    print_time(tile == chosen ? "matmul_hopper" : "matmul_hopper (not chosen)", s, tile, us,
                library_us, difference);
   }
   return library_us;
@@ -349,7 +342,7 @@ int main(int argc, char** argv) {
       static_cast<unsigned long long>(next_seed));
   std::fflush(stdout);
 
-  for (const HopperTile tile : kTiles) {
+  for (const int tile : {64, 128, 192, 256}) {
     check_shape<__nv_bfloat16>({.rows = 200, .columns = 264, .k = 520, .tile = tile});
     check_shape<__half>({.rows = 129, .columns = 516, .k = 1032, .tile = tile, .bias = true});
     check_shape<__nv_bfloat16>({.rows = 300,

@@ -13,12 +13,8 @@ struct LargeMatmul {
   bool gated = false;
 };
 
-// Of matmul_hopper: 64, 128, 192 or 256 columns of sums; clusters of 1, or of 2 with 128 or 256.
-struct HopperTile {
-  int columns = 128;
-  int cluster = 1;
-};
-HopperTile choose_tile(const LargeMatmul& shape, int multiprocessors);
+// The tile_columns for matmul_hopper.
+int choose_tile_columns(const LargeMatmul& shape, int multiprocessors);
 
 // Whether cuBLASLt, where it is loaded and takes the arguments, is faster than matmul_hopper.
 bool prefers_cublaslt(const LargeMatmul& shape);

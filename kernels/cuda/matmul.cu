@@ -72,10 +72,10 @@ int64_t operand_bytes(const DeviceWeight& weight, int64_t rows) {
 // wgmma where the device has it.
 void launch_many(const MatmulArgs& args, cudaStream_t stream) {
   if (args.limits.capability != 90 || !matmul_hopper_takes(args)) return matmul_many(args, stream);
-  const HopperTile tile = choose_tile(
+  const int tile_columns = choose_tile_columns(
       {.rows = args.x.rows, .out_columns = args.out.cols, .k = args.x.cols, .gated = args.gated},
       args.limits.multiprocessors);
-  matmul_hopper(args, tile, args.limits.multiprocessors, stream);
+  matmul_hopper(args, tile_columns, args.limits.multiprocessors, stream);
 }
 
 }  // namespace

@@ -13,10 +13,6 @@
 // together share what they read through L2. Rows beyond *live_rows of the last tile are multiplied
 // but not stored; tiles wholly beyond are not visited.
 //
-// Blocks may work in clusters of two, on tiles below each other: each then brings one half of the W
-// that both need and TMA writes it to both, which takes a third of the reads (128 x 256) off L2. A
-// stage is free when the consumers of both blocks are done with it.
-//
 // W's part of a stage is two boxes of `columns` / 2 rows. Plain: neighbours. Gated: gate rows and
 // the up rows of the same outputs, so that the thread that holds gate[r][c] holds up[r][c] too and
 // the activation costs no exchange.
@@ -74,15 +70,11 @@ struct Place {
 struct Tile {
   int row, column;  // counted in tiles
 };
-// The tile of block `rank` in a cluster at step `index` of the walk: a cluster takes neighbours in
-// the same column. `row_units`: clusters that cover the rows.
-template <int cluster>
-__device__ inline Tile tile_at(int index, int row_units, int column_tiles, int rank) {
-  constexpr int kBand = kBandTiles / cluster;
-  const int first = index / (kBand * column_tiles) * kBand;
-  const int within = index - first * column_tiles;
-  const int height = min(kBand, row_units - first);
-  return {(first + within % height) * cluster + rank, within / height};
+__device__ inline Tile tile_at(int index, int row_tiles, int column_tiles) {
+  const int band = index / (kBandTiles * column_tiles);
+  const int within = index - band * kBandTiles * column_tiles;
+  const int height = min(kBandTiles, row_tiles - band * kBandTiles);
+  return {band * kBandTiles + within % height, within / height};
 }
 
 // Both gates are x / (1 + e^-z): silu with z = x; gelu_tanh, since 0.5 (1 + tanh u) is 1 / (1 +
@@ -165,39 +157,23 @@ __device__ inline void store_tile(const float (&sums)[count], const Job& job, in
   }
 }
 
-// `row`, `weight_row`: where the tile begins. In a cluster each block brings one box of W for all.
-template <int columns, int cluster>
+template <int columns>
 __device__ inline void load_stage(Shared<columns>& shared, const CUtensorMap& x,
                                   const CUtensorMap& w, const Job& job, int stage, int k, int row,
-                                  int weight_row, int rank) {
+                                  int weight_row) {
   hopper::Barrier& full = shared.full[stage];
   hopper::arrive_expecting(full, Shared<columns>::kStageBytes);
   hopper::load_box(shared.x[stage], x, k, row, full);
-  if constexpr (cluster == 2) {
-    hopper::load_box_to_all(shared.w[stage][rank * (columns / 2)], w, k,
-                            weight_row + rank * job.second_box, full, 3);
-  } else {
-    hopper::load_box(shared.w[stage], w, k, weight_row, full);
-    hopper::load_box(shared.w[stage][columns / 2], w, k, weight_row + job.second_box, full);
-  }
-}
-
-// A consumer warp is done with a stage: every block that writes there must know.
-template <int cluster>
-__device__ inline void give_back(hopper::Barrier& empty) {
-  const int lane = threadIdx.x % 32;
-  if constexpr (cluster == 1) {
-    if (lane == 0) hopper::arrive(empty);
-  } else {
-    if (lane < cluster) hopper::arrive_at(empty, lane);
-  }
+  hopper::load_box(shared.w[stage], w, k, weight_row, full);
+  hopper::load_box(shared.w[stage][columns / 2], w, k, weight_row + job.second_box, full);
 }
 
 // One tile's sums: sums[..] += x[row.., :] W^T over all stages of k, wherever the ring stands.
-template <typename T, int cluster, int columns>
+template <typename T, int columns>
 __device__ inline void multiply_tile(Shared<columns>& shared, float (&sums)[columns / 2],
                                      Place<Shared<columns>::kStages>& place, int first_row,
                                      int steps) {
+  const bool releases = threadIdx.x % 32 == 0;
   int previous = -1;
   hopper::settle(sums);
   for (int step = 0; step < steps; ++step) {
@@ -210,23 +186,21 @@ __device__ inline void multiply_tile(Shared<columns>& shared, float (&sums)[colu
     for (int k = 0; k < kTileK / 16; ++k) hopper::multiply<T, columns>(sums, x + k * 2, w + k * 2);
     hopper::commit_multiply();
     hopper::wait_multiply<1>();
-    if (previous >= 0) give_back<cluster>(shared.empty[previous]);
+    if (previous >= 0 && releases) hopper::arrive(shared.empty[previous]);
     previous = place.stage;
     place.advance();
   }
   hopper::wait_multiply<0>();
   hopper::settle(sums);
-  give_back<cluster>(shared.empty[previous]);
+  if (releases) hopper::arrive(shared.empty[previous]);
 }
 
-template <typename T, int columns, int cluster>
+template <typename T, int columns>
 __global__ void __launch_bounds__(kThreads, 1)
     matmul_hopper_kernel(const __grid_constant__ CUtensorMap x,
                          const __grid_constant__ CUtensorMap w, const __grid_constant__ Job job) {
-  constexpr int kStages = Shared<columns>::kStages, kUnitRows = kTileRows * cluster;
+  constexpr int kStages = Shared<columns>::kStages;
   auto& shared = shared_memory<Shared<columns>>();
-  const int rank = cluster == 1 ? 0 : hopper::cluster_rank();
-  const int unit = blockIdx.x / cluster, units = gridDim.x / cluster;
   const int warpgroup = __shfl_sync(~0u, int(threadIdx.x / 128), 0);
   const int steps = (job.k + kTileK - 1) / kTileK;
   const int out_columns = job.gated ? columns / 2 : columns;  // of a tile
@@ -237,44 +211,32 @@ __global__ void __launch_bounds__(kThreads, 1)
     hopper::prefetch_map(w);
     for (int s = 0; s < kStages; ++s) {
       hopper::init(shared.full[s], 1);
-      hopper::init(shared.empty[s], kConsumerWarps * cluster);
+      hopper::init(shared.empty[s], kConsumerWarps);
     }
     hopper::publish_inits();
     // Weights depend on nobody: what the first tile needs, were all rows live, starts towards L2.
-    const Tile tile =
-        tile_at<cluster>(unit, (job.rows + kUnitRows - 1) / kUnitRows, column_tiles, rank);
+    const Tile tile = tile_at(blockIdx.x, (job.rows + kTileRows - 1) / kTileRows, column_tiles);
     for (int step = 0; step < min(steps, kStages); ++step) {
-      for (int box = 0; box < 2; ++box) {
-        if (cluster == 2 && box != rank) continue;
-        hopper::prefetch_box(w, step * kTileK, tile.column * out_columns + box * job.second_box);
-      }
+      hopper::prefetch_box(w, step * kTileK, tile.column * out_columns);
+      hopper::prefetch_box(w, step * kTileK, tile.column * out_columns + job.second_box);
     }
   }
-  // The barriers are made.
-  if constexpr (cluster == 1) {
-    __syncthreads();
-  } else {
-    hopper::meet_cluster();
-  }
+  __syncthreads();  // the barriers are made
   ptx::wait_for_predecessor();
   const int live = job.live != nullptr ? min(*job.live, job.rows) : job.rows;
-  const int row_units = (live + kUnitRows - 1) / kUnitRows, walk = row_units * column_tiles;
+  const int row_tiles = (live + kTileRows - 1) / kTileRows, tiles = row_tiles * column_tiles;
   Place<kStages> place;
 
   if (warpgroup == 0) {
     hopper::shrink_registers<40>();
     if (threadIdx.x != 0) return;
-    for (int index = unit; index < walk; index += units) {
-      const Tile tile = tile_at<cluster>(index, row_units, column_tiles, rank);
+    for (int index = blockIdx.x; index < tiles; index += gridDim.x) {
+      const Tile tile = tile_at(index, row_tiles, column_tiles);
       for (int step = 0; step < steps; ++step, place.advance()) {
         hopper::wait(shared.empty[place.stage], place.lap ^ 1);  // passes at once in the first lap
-        load_stage<columns, cluster>(shared, x, w, job, place.stage, step * kTileK,
-                                     tile.row * kTileRows, tile.column * out_columns, rank);
+        load_stage(shared, x, w, job, place.stage, step * kTileK, tile.row * kTileRows,
+                   tile.column * out_columns);
       }
-    }
-    // Not before the other block has arrived for the last time at this one's barriers.
-    for (int stage = 0; cluster > 1 && stage < kStages; ++stage, place.advance()) {
-      hopper::wait(shared.empty[place.stage], place.lap ^ 1);
     }
     return;
   }
@@ -282,10 +244,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   hopper::grow_registers<232>();
   const int first_row = (warpgroup - 1) * 64;
   const int warp_row = first_row + threadIdx.x % 128 / 32 * 16;
-  for (int index = unit; index < walk; index += units) {
-    const Tile tile = tile_at<cluster>(index, row_units, column_tiles, rank);
+  for (int index = blockIdx.x; index < tiles; index += gridDim.x) {
+    const Tile tile = tile_at(index, row_tiles, column_tiles);
     float sums[columns / 2] = {};
-    multiply_tile<T, cluster>(shared, sums, place, first_row, steps);
+    multiply_tile<T>(shared, sums, place, first_row, steps);
     if (tile.row * kTileRows + warp_row >= live) continue;
     const int row = tile.row * kTileRows + warp_row + threadIdx.x % 32 / 4;
     const int column = tile.column * out_columns;
@@ -303,7 +265,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-template <typename T, int columns, int cluster>
+template <typename T, int columns>
 void launch_tiles(const MatmulArgs& args, int multiprocessors, cudaStream_t stream) {
   const DeviceWeight& weight = *args.weight;
   const auto element = args.x.type == DType::f16 ? hopper::Element::f16 : hopper::Element::bf16;
@@ -318,60 +280,54 @@ void launch_tiles(const MatmulArgs& args, int multiprocessors, cudaStream_t stre
                 .gated = args.gated,
                 .out_f32 = args.out.type == DType::f32,
                 .gate = args.gate};
-  const int64_t unit_rows = kTileRows * cluster;
-  const int64_t units =
-      (args.x.rows + unit_rows - 1) / unit_rows * ((args.out.cols + out_columns - 1) / out_columns);
-  const int64_t blocks = std::min<int64_t>(units, multiprocessors / cluster) * cluster;
+  const int64_t tiles =
+      (args.x.rows + kTileRows - 1) / kTileRows * ((args.out.cols + out_columns - 1) / out_columns);
   const CUtensorMap x = hopper::make_tensor_map(
       {args.x.data, element, args.x.rows, args.x.cols, args.x.cols}, kTileRows);
   const CUtensorMap w = hopper::make_tensor_map(
       {weight.data, element, weight.rows, weight.cols, weight.stride}, columns / 2);
-  launch_clusters(matmul_hopper_kernel<T, columns, cluster>, cluster, dim3(unsigned(blocks)),
-                  dim3(kThreads), sizeof(Shared<columns>), stream, x, w, job);
+  launch(matmul_hopper_kernel<T, columns>,
+         dim3(unsigned(std::min<int64_t>(tiles, multiprocessors))), dim3(kThreads),
+         sizeof(Shared<columns>), stream, x, w, job);
 }
 
 template <typename T>
-void launch_type(const MatmulArgs& args, const HopperTile& tile, int multiprocessors,
+void launch_type(const MatmulArgs& args, int tile_columns, int multiprocessors,
                  cudaStream_t stream) {
-  switch (tile.columns * 10 + tile.cluster) {
-    case 641:
-      return launch_tiles<T, 64, 1>(args, multiprocessors, stream);
-    case 1281:
-      return launch_tiles<T, 128, 1>(args, multiprocessors, stream);
-    case 1921:
-      return launch_tiles<T, 192, 1>(args, multiprocessors, stream);
-    case 2561:
-      return launch_tiles<T, 256, 1>(args, multiprocessors, stream);
-    case 1282:
-      return launch_tiles<T, 128, 2>(args, multiprocessors, stream);
-    case 2562:
-      return launch_tiles<T, 256, 2>(args, multiprocessors, stream);
+  switch (tile_columns) {
+    case 64:
+      return launch_tiles<T, 64>(args, multiprocessors, stream);
+    case 128:
+      return launch_tiles<T, 128>(args, multiprocessors, stream);
+    case 192:
+      return launch_tiles<T, 192>(args, multiprocessors, stream);
+    case 256:
+      return launch_tiles<T, 256>(args, multiprocessors, stream);
   }
   throw std::invalid_argument("matmul_hopper: no kernel for tiles of " +
-                              std::to_string(tile.columns) + " columns in clusters of " +
-                              std::to_string(tile.cluster));
+                              std::to_string(tile_columns) + " columns");
 }
 
 }  // namespace
 
 bool matmul_hopper_takes(const MatmulArgs& args) {
   const DeviceWeight& weight = *args.weight;
-  if (weight.format != WeightFormat::bf16 && weight.format != WeightFormat::f16) return false;
+  if (weight.format == WeightFormat::f32) return false;
   const DType type = weight.format == WeightFormat::f16 ? DType::f16 : DType::bf16;
   return args.x.type == type && (args.out.type == type || args.out.type == DType::f32) &&
          args.x.cols % 8 == 0 && args.out.cols % 4 == 0;
 }
 
-void matmul_hopper(const MatmulArgs& args, const HopperTile& tile, int multiprocessors,
+void matmul_hopper(const MatmulArgs& args, int tile_columns, int multiprocessors,
                    cudaStream_t stream) {
   if (!matmul_hopper_takes(args)) {
     throw std::invalid_argument("matmul_hopper: types or columns that it does not take");
   }
   if (args.x.rows == 0) return;
   if (args.x.type == DType::f16) {
-    launch_type<__half>(args, tile, multiprocessors, stream);
+    launch_type<__half>(args, tile_columns, multiprocessors, stream);
   } else {
-    launch_type<__nv_bfloat16>(args, tile, multiprocessors, stream);
+    launch_type<__nv_bfloat16>(args, tile_columns, multiprocessors, stream);
   }
 }
 

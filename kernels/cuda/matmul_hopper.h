@@ -2,7 +2,6 @@
 // with which tile, is large_matmul.h's business.
 #pragma once
 
-#include "kernels/cuda/large_matmul.h"
 #include "kernels/cuda/matmul.h"
 
 namespace chorus::kernels::cuda {
@@ -11,8 +10,9 @@ namespace chorus::kernels::cuda {
 // weights, x of the weight's type, out of that type or f32; columns of x a multiple of 8, of out a
 // multiple of 4.
 bool matmul_hopper_takes(const MatmulArgs& args);
-// A result's bits do not depend on the tile. At most `multiprocessors` blocks are launched.
-void matmul_hopper(const MatmulArgs& args, const HopperTile& tile, int multiprocessors,
+// `tile_columns`: 64, 128, 192 or 256; a result's bits do not depend on it. At most
+// `multiprocessors` blocks are launched.
+void matmul_hopper(const MatmulArgs& args, int tile_columns, int multiprocessors,
                    cudaStream_t stream);
 
 }  // namespace chorus::kernels::cuda

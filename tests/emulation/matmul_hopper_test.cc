@@ -1,5 +1,5 @@
 // The TMA + wgmma matmul against loops in f64. Shapes have several tiles in each direction, several
-// laps of the ring and edges in all three dimensions; the emulated device is given four
+// laps of the ring and edges in all three dimensions; the emulated device is given two
 // multiprocessors, so that a block walks several tiles.
 #include "kernels/cuda/matmul_hopper.h"
 
@@ -18,7 +18,6 @@ using namespace chorus::kernels;
 struct Shape {
   int rows = 0, live = 0, columns = 0, k = 0;  // columns of out
   int tile = 128;
-  int cluster = 1;
   DType type = DType::bf16;
   DType out = DType::f32;
   bool bias = false;
@@ -68,7 +67,7 @@ struct Case {
     if (shape.out != DType::f32) args.out.data = half.data();
     under_all_schedules(out, [&] {
       std::fill(half.begin(), half.end(), uint16_t{0xffff});
-      cuda::matmul_hopper(args, {shape.tile, shape.cluster}, 4, nullptr);
+      cuda::matmul_hopper(args, shape.tile, 2, nullptr);
       for (size_t i = 0; i < half.size(); ++i) out[i] = value_of(half[i], shape.out);
     });
     return out;
@@ -125,29 +124,11 @@ void check(const Shape& shape) {
 }  // namespace
 
 TEST_CASE("matmul_hopper agrees with f64 over tiles, laps of the ring and edges") {
-  // 256: 2 x 3 tiles, 4 stages, 9 steps a tile. 128: 7 stages. 64: 9 stages.
-  check({.rows = 200, .live = 200, .columns = 520, .k = 520, .tile = 256});
-  check({.rows = 200, .live = 200, .columns = 392, .k = 392, .tile = 192});
-  check({.rows = 260, .live = 260, .columns = 136, .k = 968, .tile = 128});
+  // 256: 2 x 2 tiles, 4 stages. 128: 7 stages, 10 steps. 64: 9 stages.
+  check({.rows = 200, .live = 200, .columns = 264, .k = 520, .tile = 256});
+  check({.rows = 200, .live = 200, .columns = 200, .k = 392, .tile = 192});
+  check({.rows = 260, .live = 260, .columns = 136, .k = 1032, .tile = 128});
   check({.rows = 130, .live = 130, .columns = 100, .k = 1288, .tile = 64});
-}
-
-TEST_CASE("matmul_hopper shares weights within clusters of two blocks") {
-  check({.rows = 300, .live = 300, .columns = 392, .k = 520, .tile = 128, .cluster = 2});
-  // The second block of the last pair has no rows; a stage is used once, twice, or not at all.
-  check({.rows = 300, .live = 290, .columns = 264, .k = 328, .tile = 256, .cluster = 2});
-  check({.rows = 130, .live = 100, .columns = 136, .k = 72, .tile = 128, .cluster = 2});
-  check({.rows = 130, .live = 0, .columns = 136, .k = 72, .tile = 128, .cluster = 2});
-  check({.rows = 260,
-         .live = 260,
-         .columns = 136,
-         .k = 200,
-         .tile = 256,
-         .cluster = 2,
-         .type = DType::f16,
-         .out = DType::f16,
-         .bias = true,
-         .gated = true});
 }
 
 TEST_CASE("matmul_hopper takes f16 and stores operands") {
@@ -199,10 +180,8 @@ TEST_CASE("matmul_hopper gives a row the same bits in every tile and company") {
   const Shape shape{.rows = 140, .live = 140, .columns = 260, .k = 136, .tile = 64};
   Case whole(shape);
   const auto first = whole.run();
-  for (const auto& [tile, cluster] :
-       {std::pair(128, 1), std::pair(192, 1), std::pair(256, 1), std::pair(256, 2)}) {
+  for (const int tile : {128, 192, 256}) {
     whole.shape.tile = tile;
-    whole.shape.cluster = cluster;
     const auto other = whole.run();
     CHECK(std::memcmp(first.data(), other.data(), first.size() * sizeof(float)) == 0);
   }
@@ -221,14 +200,13 @@ TEST_CASE("matmul_hopper refuses what it has no kernel for") {
                         .x = {job.x.data(), DType::bf16, 4, 8},
                         .weight = &job.weight};
   CHECK(cuda::matmul_hopper_takes(args));
-  CHECK_THROWS_AS(cuda::matmul_hopper(args, {96, 1}, 2, nullptr), std::invalid_argument);
-  CHECK_THROWS_AS(cuda::matmul_hopper(args, {192, 2}, 2, nullptr), std::invalid_argument);
+  CHECK_THROWS_AS(cuda::matmul_hopper(args, 96, 2, nullptr), std::invalid_argument);
   args.out.cols = 3;
   CHECK(!cuda::matmul_hopper_takes(args));
   args.out.cols = 4;
   args.x.type = DType::f32;
   CHECK(!cuda::matmul_hopper_takes(args));
-  CHECK_THROWS_AS(cuda::matmul_hopper(args, {128, 1}, 2, nullptr), std::invalid_argument);
+  CHECK_THROWS_AS(cuda::matmul_hopper(args, 128, 2, nullptr), std::invalid_argument);
 }
 
 }  // namespace chorus::tests
