@@ -26,7 +26,10 @@ namespace {
 
 constexpr int64_t kShadowBytesMax = 4096;  // of i32 buffers that may hold row counts
 constexpr int64_t kGraphRowsMax = 256;     // steps of more rows are long enough to be launched
-constexpr size_t kGraphsMax = 64;          // kept for one program, the least recently used go first
+// What memory brings while a norm runs, or a split and the attention behind it (H200).
+constexpr int64_t kNormAheadBytes = int64_t{12} << 20;
+constexpr int64_t kSplitAheadBytes = int64_t{36} << 20;
+constexpr size_t kGraphsMax = 64;  // kept for one program, the least recently used go first
 
 // Row counts that share a graph.
 int64_t bucket_of(int64_t rows) {
@@ -46,6 +49,9 @@ struct Operation {
   View gated = {};         // of Kind::gate: what it writes
   View gate_up = {};       // and what it reads
   Gate gate = Gate::silu;
+  // What a norm or a split brings into L2 for the product behind it; filled when all is recorded.
+  std::shared_ptr<Prefetch> ahead = {};
+  int64_t ahead_bytes_max = 0;
 };
 
 class CudaProgram final : public Program {
@@ -136,28 +142,42 @@ class CudaOps final : public Ops {
   }
   void rms_norm(View out, View x, Weight weight, float eps) override {
     watch(x);
-    add([=, this] {
-      if (cut(x).rows > 0) cuda::rms_norm(cut(out), cut(x), vector(weight), eps, stream());
-    });
+    const auto ahead = std::make_shared<Prefetch>();
+    add({.launch =
+             [=, this] {
+               if (cut(x).rows == 0) return;
+               cuda::rms_norm(cut(out), cut(x), vector(weight), eps, stream(), of_decode(*ahead));
+             },
+         .ahead = ahead,
+         .ahead_bytes_max = kNormAheadBytes});
   }
   void add_rms_norm(View out, View residual, View x, Weight weight, float eps) override {
     watch(x);
-    add([=, this] {
-      if (cut(x).rows == 0) return;
-      cuda::add_rms_norm(cut(out), cut(residual), cut(x), vector(weight), eps, stream());
-    });
+    const auto ahead = std::make_shared<Prefetch>();
+    add({.launch =
+             [=, this] {
+               if (cut(x).rows == 0) return;
+               cuda::add_rms_norm(cut(out), cut(residual), cut(x), vector(weight), eps, stream(),
+                                  of_decode(*ahead));
+             },
+         .ahead = ahead,
+         .ahead_bytes_max = kNormAheadBytes});
   }
   void matmul(View out, View x, Weight weight, Weight bias) override;
   void gated_activation(View out, View gate_up, Gate gate) override;
   void split_qkv(const QkvArgs& args) override {
     watch(args.qkv);
     watch(args.spans);
-    add([=, this] {
-      QkvArgs call = args;
-      call.qkv = cut(args.qkv);
-      call.spans = cut(args.spans);
-      if (call.qkv.rows > 0) cuda::split_qkv(call, stream());
-    });
+    const auto ahead = std::make_shared<Prefetch>();
+    add({.launch =
+             [=, this] {
+               QkvArgs call = args;
+               call.qkv = cut(args.qkv);
+               call.spans = cut(args.spans);
+               if (call.qkv.rows > 0) cuda::split_qkv(call, stream(), of_decode(*ahead));
+             },
+         .ahead = ahead,
+         .ahead_bytes_max = kSplitAheadBytes});
   }
   void attention(const AttentionArgs& args) override;
   void route_experts(const RouteArgs&) override { refuse_experts(); }
@@ -194,8 +214,11 @@ class CudaOps final : public Ops {
   int64_t live(const View& view) const;
   // The view with the rows that this launch is for.
   View cut(View view) const;
+  // Long steps keep memory busy by themselves.
+  Prefetch of_decode(const Prefetch& ahead) const { return in_buckets_ ? ahead : Prefetch{}; }
   void launch_matmul(const MatmulArgs& args);
   void join_gates(std::vector<Operation>& operations);
+  static void look_ahead(std::vector<Operation>& operations);
   const CudaProgram& running() const { return *running_; }
 
   CudaOptions options_;
@@ -392,14 +415,31 @@ void CudaOps::join_gates(std::vector<Operation>& operations) {
     const Operation& product = operations[i];
     const Operation& gate = operations[i + 1];
     if (product.kind != Operation::Kind::matmul || gate.kind != Operation::Kind::gate) continue;
-    if (product.matmul.out.data != gate.gate_up.data) continue;
+    if (product.matmul.out.data != gate.gate_up.data || product.matmul.gated) continue;
     MatmulArgs joined = product.matmul;
     joined.out = gate.gated;
     joined.gated = true;
     joined.gate = gate.gate;
     auto keep = product.launch;  // holds the weight
-    operations[i] = {.launch = [this, joined, keep] { launch_matmul(joined); }};
+    operations[i] = {.kind = Operation::Kind::matmul,
+                     .launch = [this, joined, keep] { launch_matmul(joined); },
+                     .matmul = joined};
     operations.erase(operations.begin() + static_cast<ptrdiff_t>(i) + 1);
+  }
+}
+
+// Norms and splits learn where the weights of the next product begin.
+void CudaOps::look_ahead(std::vector<Operation>& operations) {
+  Prefetch next;
+  for (auto operation = operations.rbegin(); operation != operations.rend(); ++operation) {
+    if (operation->kind == Operation::Kind::matmul) {
+      const DeviceWeight& weight = *operation->matmul.weight;
+      next = {.data = weight.data, .bytes = weight.bytes};
+    }
+    if (operation->ahead == nullptr) continue;
+    *operation->ahead = {.data = next.data,
+                         .bytes = std::min(next.bytes, operation->ahead_bytes_max)};
+    next = {};
   }
 }
 
@@ -407,6 +447,7 @@ std::unique_ptr<Program> CudaOps::end_record() {
   assert(recording_ != nullptr);
   auto program = std::move(recording_);
   join_gates(program->operations);
+  look_ahead(program->operations);
   program->matmul_workspace = cuda::allocate(program->matmul_bytes);
   program->sample_workspace = cuda::allocate(program->sample_bytes);
   return program;

@@ -37,8 +37,7 @@ struct Stream8 {
   const uint4* x = nullptr;
   int granules = 0;  // in a row of x
   SumOrder order = {};
-  int tiles = 0;                // of 16 columns of the output
-  uint32_t prefetch_bytes = 0;  // of a team's first rows, brought to L2 while it waits
+  int tiles = 0;  // of 16 columns of the output
   Epilogue epilogue = {};
 };
 
@@ -102,10 +101,6 @@ __global__ void __launch_bounds__(kWarps * 32, 1) stream_kernel(const Stream8 p)
 #pragma unroll
     for (int i = 0; i < kRowTiles * 2; ++i) ahead.held[slot][i] = {0, 0, 0, 0};
     ahead.load(slot, p, piece, slot);
-  }
-  if (warp % team_warps == 0 && threadIdx.x % 32 < kRowTiles && (tile + 1) * 16 <= columns) {
-    const uint32_t row = tile * 16 + threadIdx.x % 32 * columns;
-    ptx::prefetch_l2(p.weight + row * p.weight_stride, p.prefetch_bytes);
   }
 
   ptx::wait_for_predecessor();
@@ -190,7 +185,6 @@ void launch_stream(const Stream8& stream8, int multiprocessors, cudaStream_t str
 }  // namespace
 
 void matmul_stream(const MatmulArgs& args, const MatmulPlan& plan, cudaStream_t stream) {
-  constexpr int64_t kPrefetchBytes = 64 << 10;  // a team: at most 128 KB an SM
   const DeviceWeight& weight = *args.weight;
   assert(args.x.cols % 8 == 0 && args.x.cols <= weight.stride && args.x.rows <= kTokens);
   assert((weight.rows + 16) * (weight.stride / 8) < int64_t{1} << 32);
@@ -201,8 +195,6 @@ void matmul_stream(const MatmulArgs& args, const MatmulPlan& plan, cudaStream_t 
                   .order = plan.order,
                   .epilogue = epilogue_of(args)};
   stream8.tiles = static_cast<int>((stream8.epilogue.columns + 15) / 16);
-  stream8.prefetch_bytes =
-      static_cast<uint32_t>(std::min<int64_t>(kPrefetchBytes, 16 * weight.stride * 2) / 16 * 16);
   const auto with_gate = [&](auto type) {
     using T = decltype(type);
     if (args.gated) {

@@ -3,6 +3,7 @@
 // fragments".
 #pragma once
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/prefetch.h"
 
 namespace chorus::kernels::cuda::ptx {
 
@@ -87,6 +88,19 @@ __device__ inline void prefetch_l2(const void* global, uint32_t bytes) {
   if (bytes % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0)
     emulate::fail("prefetch_l2 takes multiples of 16 bytes", Where::current());
 #endif
+}
+
+// By all threads of a block; `index` counts the additional blocks. Reads nothing that changes.
+__device__ inline void prefetch_share(const Prefetch& prefetch, int index) {
+  constexpr int64_t kPiece = 8 << 10;
+  const int64_t first = index * Prefetch::kBytesPerBlock;
+  const int64_t end = first + Prefetch::kBytesPerBlock;
+  for (int64_t at = first + threadIdx.x * kPiece; at < end && at < prefetch.bytes;
+       at += blockDim.x * kPiece) {
+    const int64_t left = prefetch.bytes - at;
+    prefetch_l2(static_cast<const char*>(prefetch.data) + at,
+                uint32_t((left < kPiece ? left : kPiece) / 16 * 16));
+  }
 }
 
 // ---- Order among kernels, blocks and devices ----

@@ -71,6 +71,8 @@ struct NormKernelArgs {
   int cols;
   float eps;
   bool packed;
+  int64_t rows;    // a block each; the blocks behind them bring
+  Prefetch ahead;  // this into L2
 };
 
 struct NormShared {
@@ -93,6 +95,11 @@ __device__ inline float block_sum(float x, NormShared& shared) {
 template <typename Out, int kGroups>
 __global__ void __launch_bounds__(kNormThreadsMax) norm_kernel(NormKernelArgs<Out> args) {
   ptx::let_successor_start();
+  if (blockIdx.x >= args.rows) {
+    ptx::prefetch_share(args.ahead, static_cast<int>(blockIdx.x - args.rows));
+    ptx::wait_for_predecessor();
+    return;
+  }
   auto& shared = shared_memory<NormShared>();
   const int64_t row = blockIdx.x;
   const int64_t first = row * args.cols;
@@ -142,7 +149,7 @@ __global__ void __launch_bounds__(kNormThreadsMax) norm_kernel(NormKernelArgs<Ou
 }
 
 void launch_norm(const View& out, float* residual, const View& x, const float* weight, float eps,
-                 cudaStream_t stream) {
+                 const Prefetch& ahead, cudaStream_t stream) {
   if (x.type != DType::f32) throw std::invalid_argument("rms_norm: x is not f32");
   if (x.cols > int64_t{kNormThreadsMax} * kNormGroupsMax * kGroup) {
     throw std::invalid_argument("rms_norm: rows of " + std::to_string(x.cols) +
@@ -158,15 +165,17 @@ void launch_norm(const View& out, float* residual, const View& x, const float* w
                              .live_rows = x.live_rows,
                              .cols = static_cast<int>(x.cols),
                              .eps = eps,
-                             .packed = false};
+                             .packed = false,
+                             .rows = x.rows,
+                             .ahead = ahead};
     args.packed =
         packs_fit<Out, kGroup>(args.out, x.cols) && packs_fit<float, kGroup>(args.x, x.cols) &&
         packs_fit<float, kGroup>(weight, x.cols) && packs_fit<float, kGroup>(residual, x.cols);
     const int threads = whole_warps(groups_of(x.cols), kNormThreadsMax);
     const auto kernel =
         groups_of(x.cols) <= threads ? norm_kernel<Out, 1> : norm_kernel<Out, kNormGroupsMax>;
-    launch(kernel, dim3(static_cast<unsigned>(x.rows)), dim3(static_cast<unsigned>(threads)),
-           sizeof(NormShared), stream, args);
+    launch(kernel, dim3(static_cast<unsigned>(x.rows) + ahead.blocks()),
+           dim3(static_cast<unsigned>(threads)), sizeof(NormShared), stream, args);
   });
 }
 
@@ -326,14 +335,15 @@ void embed(View out, const Weight& table, View tokens, View slots, View last_tok
   });
 }
 
-void rms_norm(View out, View x, const float* weight, float eps, cudaStream_t stream) {
-  launch_norm(out, nullptr, x, weight, eps, stream);
+void rms_norm(View out, View x, const float* weight, float eps, cudaStream_t stream,
+              const Prefetch& ahead) {
+  launch_norm(out, nullptr, x, weight, eps, ahead, stream);
 }
 
 void add_rms_norm(View out, View residual, View x, const float* weight, float eps,
-                  cudaStream_t stream) {
+                  cudaStream_t stream, const Prefetch& ahead) {
   if (residual.type != DType::f32) throw std::invalid_argument("rms_norm: residual is not f32");
-  launch_norm(out, static_cast<float*>(residual.data), x, weight, eps, stream);
+  launch_norm(out, static_cast<float*>(residual.data), x, weight, eps, ahead, stream);
 }
 
 void gated_activation(View out, View gate_up, Gate gate, cudaStream_t stream) {

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "kernels/cuda/prefetch.h"
 #include "kernels/ops.h"
 
 namespace chorus::kernels::cuda {
@@ -11,9 +12,11 @@ namespace chorus::kernels::cuda {
 // Outputs are f32, f16 or bf16.
 void embed(View out, const Weight& table, View tokens, View slots, View last_tokens, float scale,
            cudaStream_t stream);
-void rms_norm(View out, View x, const float* weight, float eps, cudaStream_t stream);
+// `ahead`: what the product behind it reads first.
+void rms_norm(View out, View x, const float* weight, float eps, cudaStream_t stream,
+              const Prefetch& ahead = {});
 void add_rms_norm(View out, View residual, View x, const float* weight, float eps,
-                  cudaStream_t stream);
+                  cudaStream_t stream, const Prefetch& ahead = {});
 void gated_activation(View out, View gate_up, Gate gate, cudaStream_t stream);
 // out is of x's type. What an index outside x names becomes NaN, as with embed.
 void gather_rows(View out, View x, View index, cudaStream_t stream);

@@ -47,6 +47,8 @@ struct SplitArgs {
   int64_t blocks_of_slot;  // columns of the block table
   Kv* keys;                // of the layer
   Kv* values;
+  int64_t rows;    // blocks in x; those behind them bring
+  Prefetch ahead;  // this into L2
 };
 
 // Where a row's token stands in its sequence.
@@ -130,6 +132,13 @@ __device__ inline float scale_of_query(const SplitArgs<Kv>& args, int position) 
 template <int kWidth, int kRounds, typename Kv>
 __global__ void __launch_bounds__(kThreadsMax) split_qkv_kernel(SplitArgs<Kv> args) {
   ptx::let_successor_start();
+  if (blockIdx.x >= args.rows) {
+    if (blockIdx.y == 0) {
+      ptx::prefetch_share(args.ahead, static_cast<int>(blockIdx.x - args.rows));
+    }
+    ptx::wait_for_predecessor();
+    return;
+  }
   auto& shared = shared_memory<SplitShared>();
   const int row = static_cast<int>(blockIdx.x);
   const int heads_per_block = static_cast<int>(blockDim.x) / args.lanes;
@@ -205,7 +214,7 @@ constexpr int kWide = 4;  // pairs of neighbours where head sizes allow
 constexpr int kHeadDimMax = 512;
 
 template <typename Kv>
-void launch_split(SplitArgs<Kv> args, int64_t rows, cudaStream_t stream) {
+void launch_split(SplitArgs<Kv> args, cudaStream_t stream) {
   const int halves[] = {args.rotated / 2, (args.head_dim - args.rotated) / 2};
   const bool wide = halves[0] % kWide == 0 && halves[1] % kWide == 0 && args.cols % kWide == 0 &&
                     packs_fit<float, kWide>(args.qkv, args.cols) &&
@@ -220,7 +229,7 @@ void launch_split(SplitArgs<Kv> args, int64_t rows, cudaStream_t stream) {
   int threads = (heads * args.lanes + 31) / 32 * 32;
   if (threads > kThreadsMax) threads = kThreadsMax;
   const int heads_per_block = threads / args.lanes;
-  const dim3 grid(static_cast<unsigned>(rows),
+  const dim3 grid(static_cast<unsigned>(args.rows) + args.ahead.blocks(),
                   static_cast<unsigned>((heads + heads_per_block - 1) / heads_per_block));
   const auto kernel = !wide                  ? split_qkv_kernel<1, kHeadDimMax / 64, Kv>
                       : shares <= args.lanes ? split_qkv_kernel<kWide, 1, Kv>
@@ -230,7 +239,7 @@ void launch_split(SplitArgs<Kv> args, int64_t rows, cudaStream_t stream) {
 
 }  // namespace
 
-void split_qkv(const QkvArgs& args, cudaStream_t stream) {
+void split_qkv(const QkvArgs& args, cudaStream_t stream, const Prefetch& ahead) {
   if (args.qkv.type != DType::f32) throw std::invalid_argument("split_qkv: qkv is not f32");
   if (args.head_dim > kHeadDimMax || args.head_dim % 2 != 0) {
     throw std::invalid_argument("split_qkv: heads of " + std::to_string(args.head_dim) +
@@ -264,8 +273,10 @@ void split_qkv(const QkvArgs& args, cudaStream_t stream) {
                       .block_table = static_cast<const int32_t*>(args.block_table.data),
                       .blocks_of_slot = args.block_table.cols,
                       .keys = static_cast<Kv*>(kv.keys) + layer,
-                      .values = static_cast<Kv*>(kv.values) + layer},
-                     args.qkv.rows, stream);
+                      .values = static_cast<Kv*>(kv.values) + layer,
+                      .rows = args.qkv.rows,
+                      .ahead = ahead},
+                     stream);
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "kernels/cuda/prefetch.h"
 #include "kernels/ops.h"
 
 namespace chorus::kernels::cuda {
@@ -17,6 +18,7 @@ struct RopeTable final : Rope {
 
 // Rows that are not live, or that belong to no span, stay as they are; so does the k and v part of
 // qkv, which nobody reads afterwards. Heads of even size, up to 512.
-void split_qkv(const QkvArgs& args, cudaStream_t stream);
+// `ahead`: what the product behind attention reads first.
+void split_qkv(const QkvArgs& args, cudaStream_t stream, const Prefetch& ahead = {});
 
 }  // namespace chorus::kernels::cuda
