@@ -312,6 +312,35 @@ __global__ void __launch_bounds__(kThreadsMax)
   store_group(x + row * cols, at, capped, cols, packed);
 }
 
+// --- slices of rows
+
+constexpr int kRanksMax = 64;
+
+struct JoinKernelArgs {
+  float* out;
+  const float* gathered;
+  int64_t rank_stride;
+  const int32_t* live_rows;
+  int cols;
+  int begin[kRanksMax + 1];  // of the ranks' columns
+};
+
+__global__ void __launch_bounds__(kThreadsMax) join_kernel(JoinKernelArgs args) {
+  ptx::let_successor_start();
+  const int64_t row = blockIdx.x;
+  ptx::wait_for_predecessor();
+  if (!is_live(row, args.live_rows)) return;
+  int rank = 0;
+  for (int i = 0; i < kGroup; ++i) {  // neighbours are of neighbouring threads
+    const int col = static_cast<int>((blockIdx.y * kGroup + i) * blockDim.x + threadIdx.x);
+    if (col >= args.cols) return;
+    while (col >= args.begin[rank + 1]) ++rank;
+    const int64_t slice = args.begin[rank + 1] - args.begin[rank];
+    args.out[row * args.cols + col] =
+        args.gathered[rank * args.rank_stride + row * slice + col - args.begin[rank]];
+  }
+}
+
 }  // namespace
 
 void embed(View out, const Weight& table, View tokens, View slots, View last_tokens, float scale,
@@ -393,6 +422,26 @@ void gather_rows(View out, View x, View index, cudaStream_t stream) {
                        .scale = 1},
                       stream);
   });
+}
+
+void join_columns(View out, const float* gathered, int64_t rank_stride,
+                  std::span<const Range> slices, cudaStream_t stream) {
+  if (out.type != DType::f32) throw std::invalid_argument("join_columns: out is not f32");
+  if (slices.size() > kRanksMax) throw std::invalid_argument("join_columns: more than 64 ranks");
+  if (out.rows == 0 || out.cols == 0) return;
+  JoinKernelArgs args{.out = static_cast<float*>(out.data),
+                      .gathered = gathered,
+                      .rank_stride = rank_stride,
+                      .live_rows = out.live_rows,
+                      .cols = static_cast<int>(out.cols),
+                      .begin = {}};
+  for (size_t rank = 0; rank < slices.size(); ++rank) {
+    args.begin[rank] = static_cast<int>(slices[rank].begin);
+    args.begin[rank + 1] = static_cast<int>(slices[rank].end);
+  }
+  const int threads = whole_warps(groups_of(out.cols), kThreadsMax);
+  launch(join_kernel, grid_of(out.rows, out.cols, threads), dim3(static_cast<unsigned>(threads)), 0,
+         stream, args);
 }
 
 void convert(View out, View x, cudaStream_t stream) {

@@ -4,6 +4,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <span>
+
 #include "kernels/cuda/prefetch.h"
 #include "kernels/ops.h"
 
@@ -22,6 +24,11 @@ void gated_activation(View out, View gate_up, Gate gate, cudaStream_t stream);
 void gather_rows(View out, View x, View index, cudaStream_t stream);
 // x = cap * tanh(x / cap), in place; f32.
 void soft_cap(View x, float cap, cudaStream_t stream);
+// Puts rows together that an all-gather brought in slices: out[r][slices[k].begin + i] =
+// gathered[k * rank_stride + r * slices[k].size() + i]; f32. Slices stand in the order of ranks, of
+// which there are up to 64.
+void join_columns(View out, const float* gathered, int64_t rank_stride,
+                  std::span<const Range> slices, cudaStream_t stream);
 // out = x in out's type, the live rows of x.
 void convert(View out, View x, cudaStream_t stream);
 

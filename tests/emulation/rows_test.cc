@@ -349,3 +349,26 @@ TEST_CASE("convert rounds the live rows to another type") {
     }
   }
 }
+
+TEST_CASE("join_columns puts the ranks' slices of a row side by side") {
+  const int32_t live = 2;
+  for (const int64_t cols : {5, 2100}) {
+    const std::vector<kernels::Range> slices = {
+        {0, cols / 2 + 1}, {cols / 2 + 1, cols - 1}, {cols - 1, cols}};
+    const int64_t rank_stride = 3 * (cols / 2 + 1) + 7;
+    const auto gathered = random_floats(3 * rank_stride, 16);
+    check(
+        DType::f32, 3, cols, live,
+        [&](Buffer& out) {
+          kernels::cuda::join_columns(out.view(&live), gathered.data(), rank_stride, slices,
+                                      nullptr);
+        },
+        [&](int64_t row, int64_t col) {
+          int64_t rank = 0;
+          while (col >= slices[static_cast<size_t>(rank)].end) ++rank;
+          const kernels::Range& slice = slices[static_cast<size_t>(rank)];
+          return gathered[static_cast<size_t>(rank * rank_stride + row * slice.size() + col -
+                                              slice.begin)];
+        });
+  }
+}
