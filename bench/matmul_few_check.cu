@@ -3,9 +3,9 @@
 //   matmul_few_check [--seconds N]     stops starting new measurements after N (default 25)
 //
 // First values against sums in f64 by a naive kernel, and the bits of rows alone and in batches;
-// then times at Llama-8B's shapes, for the plan's split of k and for others. Times are of graphs of
-// launches that each read another copy of the weights, so that they come from memory and not from
-// L2; gb_s counts the weights' bytes. Exit code 1 when a check fails.
+// then times at Llama-8B's shapes, beside matmul_hopper, and for other splits of k. Times are of
+// graphs of launches that each read another copy of the weights, so that they come from memory and
+// not from L2; gb_s counts the weights' bytes. Exit code 1 when a check fails.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -16,7 +16,9 @@
 #include <vector>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/large_matmul.h"
 #include "kernels/cuda/matmul.h"
+#include "kernels/cuda/matmul_hopper.h"
 
 namespace {
 
@@ -157,17 +159,14 @@ void check_shape(Bench& bench, const Shape& s) {
 }
 
 // Microseconds a launch: the median of runs of a graph of launches over copies of the weight.
-double median_us(const Bench& bench, const Shape& s, int rows, const MatmulPlan& plan) {
+double median_us(const Bench& bench, const Shape& s, int rows, const auto& launch) {
   const int copies = int(std::min<int64_t>(32, kWeights / (int64_t{s.n} * s.k)));
   std::vector<DeviceWeight> weights;
   for (int i = 0; i < copies; ++i) weights.push_back(weight_of(bench, s, i));
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t launches = nullptr;
   check(cudaStreamBeginCapture(bench.stream, cudaStreamCaptureModeThreadLocal));
-  for (int i = 0; i < copies; ++i) {
-    matmul_few(args_of(bench, s, weights[size_t(i)], rows), plan, bench.workspace,
-               bench.workspace + kTileCountersMax * 4, bench.stream);
-  }
+  for (const auto& weight : weights) launch(args_of(bench, s, weight, rows));
   check(cudaStreamEndCapture(bench.stream, &graph));
   check(cudaGraphInstantiate(&launches, graph, 0));
   cudaEvent_t begin, end;
@@ -191,22 +190,40 @@ double median_us(const Bench& bench, const Shape& s, int rows, const MatmulPlan&
   return times[times.size() / 2];
 }
 
-void time_shape(const Bench& bench, const Shape& s, int rows, bool others) {
-  const MatmulShape shape{.rows = rows, .n = s.n, .k = s.k, .gated = s.gated};
+void print_time(const char* kernel, const Shape& s, int rows, int groups, double us) {
+  std::printf(
+      "{\"kernel\": \"%s\", \"shape\": \"%dx%dx%d%s\", \"dtype\": \"bf16\", \"groups\": %d, "
+      "\"us_median\": %.2f, \"gb_s\": %.0f}\n",
+      kernel, rows, s.n, s.k, s.gated ? " gated" : "", groups, us, 2e-3 * s.n * s.k / us);
+  std::fflush(stdout);
+}
+
+// The kernels that could serve a shape; `splits`: with every split of k instead of the chosen one.
+void time_shape(const Bench& bench, const Shape& s, int rows, bool splits) {
+  const MatmulShape shape{
+      .rows = rows, .n = s.n, .k = s.k, .gated = s.gated, .deterministic = true};
   const MatmulPlan chosen = plan_matmul(shape, bench.limits);
   for (int groups = 1; groups <= kGroupsMax; ++groups) {
-    if (groups != chosen.order.groups && !others) continue;
+    if ((groups == chosen.order.groups) == splits) continue;
     MatmulPlan plan = chosen;
     plan.order.groups = groups;
     plan.order.slice_steps = (s.k / 32 + groups * kSlices - 1) / (groups * kSlices);
-    const double us = median_us(bench, s, rows, plan);
-    std::printf(
-        "{\"kernel\": \"matmul_few%s\", \"shape\": \"%dx%dx%d%s\", \"dtype\": \"bf16\", "
-        "\"groups\": %d, \"us_median\": %.2f, \"gb_s\": %.0f}\n",
-        groups == chosen.order.groups ? "" : " (not chosen)", rows, s.n, s.k,
-        s.gated ? " gated" : "", groups, us, 2e-3 * s.n * s.k / us);
-    std::fflush(stdout);
+    const bool stream = plan.kernel == MatmulKernel::stream;
+    const double us = median_us(bench, s, rows, [&](const MatmulArgs& args) {
+      if (stream) return matmul_stream(args, plan, bench.stream);
+      matmul_few(args, plan, bench.workspace, bench.workspace + kTileCountersMax * 4, bench.stream);
+    });
+    print_time(stream ? "matmul_stream" : "matmul_few", s, rows, groups, us);
   }
+  if (splits || rows <= kStreamRowsMax || bench.limits.capability != 90) return;
+  const int columns = s.gated ? s.n / 2 : s.n;
+  const int tile =
+      choose_tile_columns({.rows = rows, .out_columns = columns, .k = s.k, .gated = s.gated},
+                          bench.limits.multiprocessors);
+  const double us = median_us(bench, s, rows, [&](const MatmulArgs& args) {
+    matmul_hopper(args, tile, bench.limits.multiprocessors, bench.stream);
+  });
+  print_time("matmul_hopper", s, rows, 1, us);
 }
 
 }  // namespace
@@ -233,11 +250,11 @@ int main(int argc, char** argv) {
 
   constexpr Shape kShapes[] = {{6144, 4096},  {4096, 4096},  {28672, 4096, true},
                                {4096, 14336}, {28672, 4096}, {128256, 4096}};
-  for (const bool others : {false, true}) {
+  for (const bool splits : {false, true}) {
     for (const int rows : {1, 8, 16, 32, 64, 2, 4, 24, 48}) {
       for (const Shape& shape : kShapes) {
-        if (seconds() < limit && (!others || shape.n < 10000)) {
-          time_shape(bench, shape, rows, others);
+        if (seconds() < limit && (!splits || shape.n < 10000)) {
+          time_shape(bench, shape, rows, splits);
         }
       }
     }

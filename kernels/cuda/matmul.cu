@@ -120,8 +120,9 @@ void matmul(const MatmulArgs& args, void* workspace, bool deterministic, cudaStr
   switch (plan.kernel) {
     case MatmulKernel::f32:
       return matmul_f32(call, stream);
+    case MatmulKernel::stream:
+      return matmul_stream(call, plan, stream);
     case MatmulKernel::few:
-      if (args.x.rows <= kStreamRowsMax) return matmul_stream(call, plan, stream);
       return matmul_few(call, plan, workspace, operands + operand_bytes(weight, args.x.rows),
                         stream);
     case MatmulKernel::many:

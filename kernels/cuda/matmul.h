@@ -28,13 +28,13 @@ struct MatmulArgs {
 int64_t matmul_workspace_bytes(const DeviceWeight& weight, int64_t rows_max);
 void matmul(const MatmulArgs& args, void* workspace, bool deterministic, cudaStream_t stream);
 
-// The kernels behind matmul(), for x in the weight's type with cols a multiple of 8.
-// One row to kFewRowsMax (any number, where order of sums matters more than speed). `counters`:
-// kTileCountersMax zeros, zero again afterwards.
+// The kernels behind matmul(), for x in the weight's type with cols a multiple of 8. The first two
+// have one order of sums.
+void matmul_stream(const MatmulArgs& args, const MatmulPlan& plan, cudaStream_t stream);
+// `counters`: kTileCountersMax zeros, zero again afterwards; `sums` as sized by
+// matmul_workspace_bytes.
 void matmul_few(const MatmulArgs& args, const MatmulPlan& plan, void* counters, void* sums,
                 cudaStream_t stream);
-// The same sums in the same order as matmul_few, for up to 8 rows.
-void matmul_stream(const MatmulArgs& args, const MatmulPlan& plan, cudaStream_t stream);
 void matmul_many(const MatmulArgs& args, cudaStream_t stream);
 void matmul_f32(const MatmulArgs& args, cudaStream_t stream);  // any cols
 

@@ -1,27 +1,18 @@
-// Products of few rows: decode. Nothing but the weights' bytes counts, so they stream past L1 into
-// registers, each byte once, and are never staged.
+// Products of 9 to 64 rows: decode of several sequences. (Fewer rows are matmul_stream.cu's; more
+// come here where every row must be summed in one order.) The weights' bytes count most, so they
+// stream past L1 into registers, each byte once, by the rule that matmul_stream.cu explains: k is
+// permuted within 32 for weights and tokens alike. The order of sums is the same too (SumOrder in
+// plan.h), so a row has the same bits in both.
 //
-// The weight's rows are the 16-row operand of mma.m16n8k16, the tokens its 8 columns. Where the
-// instruction wants pairs of k from two halves of 16, a lane (g = lane / 4, t = lane % 4) instead
-// takes 16 contiguous bytes, 8 elements from 8t of every 32, of rows g and g + 8: elements 0..3 are
-// its share of a first mma, 4..7 of a second. The tokens are read by the same rule, so k is
-// permuted alike on both sides. A row's 32 elements are 64 contiguous bytes of 4 lanes.
-//
-// Two kernels, one order of sums (SumOrder in plan.h), so a row has the same bits in both:
-//
-// - one_tile_kernel, up to 8 tokens. A block has 16 weight rows (gated: 16 gate and 16 up rows) and
-//   a warp for each slice of k. A lane keeps 8 loads of 16 bytes on their way; at 60 registers an
-//   SM holds 1024 threads (gated, at 98, 640): 128 KB (80 KB) in flight, where 4.8 TB/s over 132
-//   SMs at 1 us of latency need 36 KB. Tokens come from L1 and L2. Bound: the weights' bytes.
-// - tiles_kernel, 9 to 64 tokens. There the tokens' bytes from L2 would exceed the weights', so a
-//   block has 128 weight rows and, in a cp.async ring, the tokens: 4 warps over the slices times 4
-//   over rows, 32 each; above 32 tokens times 2, 64 rows each, so that shared memory is read half
-//   as often and its rate (a fifth of it, then) is not the limit. L2 carries the weights and tokens
-//   / 128 of them again. In flight are 64 KB a block (9 to 16 tokens: 128 KB), one block an SM.
-//   Groups of k are blocks of their own; the last of a tile to finish adds the groups up, in order.
-//   Bound: the weights' bytes; near 64 tokens mma.sync is at half its rate, too.
-//
-// Both start the weights' loads before they wait for the kernel that makes the tokens.
+// Read from L2 for every 16 weight rows, the tokens' bytes would exceed the weights'. So a block
+// has 128 weight rows and, in a cp.async ring, the tokens: 4 warps over the slices of k times 4
+// over rows, 32 each; above 32 tokens times 2, 64 rows each, so that shared memory is read half as
+// often and its rate (a fifth of it, then) is not the limit. L2 carries the weights and tokens /
+// 128 of them again. One block an SM, whose 16 loads of 16 bytes a lane (8 for 17 to 32 tokens) are
+// 64 KB in flight, 128 KB up to 16 tokens. Groups of k are blocks of their own; the last of a tile
+// to finish adds the groups up, in order. The first weights are on their way before the kernel
+// waits for the one that makes the tokens. Bound: the weights' bytes; near 64 tokens mma.sync is at
+// half its rate, too.
 #include <algorithm>
 #include <cassert>
 
@@ -31,8 +22,6 @@
 
 namespace chorus::kernels::cuda {
 namespace {
-
-constexpr int kOneTileThreads = kGroupsMax * kSlices * 32;
 
 struct Product {
   const uint4* weight = nullptr;  // granules of 8 elements
@@ -123,83 +112,6 @@ struct Window {
   }
 };
 
-// Sums of one slice over a tile of 8 tokens, and how four slices are added.
-template <int weight_rows>
-struct SliceSums {
-  float at[8][weight_rows + 4];  // the 4: lanes of a warp store in different banks
-};
-
-template <typename T, bool gated>
-__global__ void __launch_bounds__(kOneTileThreads, gated ? 1 : 2) one_tile_kernel(const Product p) {
-  constexpr int kRowTiles = gated ? 2 : 1, kDepth = gated ? 2 : 4;
-  using Sums = SliceSums<kRowTiles * 16>;
-  Sums* shared = &shared_memory<Sums>();  // one for each slice
-  const int slice = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-  const int first_column = int(blockIdx.x) * 16;
-  ptx::let_successor_start();
-
-  Window<kDepth, kRowTiles, gated, false> window;
-  window.begin(p, first_column, slice);
-
-  ptx::wait_for_predecessor();
-  const int live = int(live_rows(p.epilogue));
-  const uint4* token = p.x + int64_t{g} * p.granules + first_granule(p, slice) + t;
-
-  float sums[kRowTiles][4] = {};
-#pragma unroll 1
-  for (int step = 0; step < p.order.slice_steps; step += kDepth) {
-#pragma unroll
-    for (int pair = 0; pair < kDepth; pair += 2) {
-      uint4 x[2];
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int granule = (pair + i) * 4;
-        x[i] = g < live && granule < window.granules ? token[granule] : uint4{0, 0, 0, 0};
-      }
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-#pragma unroll
-          for (int r = 0; r < kRowTiles; ++r) {
-            ptx::mma_m16n8k16<T>(sums[r], window.operand(pair + i, r, half), tokens_of(x[i], half));
-          }
-        }
-        window.load(pair + i, 1);
-      }
-    }
-    window.advance();
-    token += kDepth * 4;
-  }
-
-#pragma unroll
-  for (int r = 0; r < kRowTiles; ++r) {
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      shared[slice].at[t * 2 + e % 2][r * 16 + g + e / 2 * 8] = sums[r][e];
-    }
-  }
-  __syncthreads();
-
-  auto total = [&](int token_idx, int row) {
-    float sum = 0;
-#pragma unroll 1
-    for (int group = 0; group < p.order.groups; ++group) {
-      const Sums* slices = shared + group * kSlices;
-      float group_sum = slices[0].at[token_idx][row];
-      for (int s = 1; s < kSlices; ++s) group_sum += slices[s].at[token_idx][row];
-      sum = group == 0 ? group_sum : sum + group_sum;
-    }
-    return sum;
-  };
-  for (int i = threadIdx.x; i < 8 * 16; i += blockDim.x) {
-    const int token_idx = i / 16, row = i % 16;
-    if (token_idx >= live || first_column + row >= p.epilogue.columns) continue;
-    store(p.epilogue, token_idx, first_column + row, total(token_idx, row),
-          gated ? total(token_idx, 16 + row) : 0.0f);
-  }
-}
-
 // The steps of k that a stage of the ring holds are also the window's: one turn of both.
 template <int tiles>
 struct TilesShape {
@@ -245,7 +157,6 @@ __global__ void __launch_bounds__(TilesShape<tiles>::kThreads, 1) tiles_kernel(c
   const int row_warp = warp % kRowWarps, slice = warp / kRowWarps;  // slice within the group
   const int group = blockIdx.z;
   const int first_column = int(blockIdx.y) * kColumns;
-  ptx::let_successor_start();
 
   Window<kDepth, kRowTiles, gated, (tiles > 4)> window;
   window.begin(p, first_column + row_warp * kWarpColumns, group * kSlices + slice);
@@ -307,6 +218,7 @@ __global__ void __launch_bounds__(TilesShape<tiles>::kThreads, 1) tiles_kernel(c
     window.advance();
   }
   ptx::wait_copies<0>();
+  ptx::let_successor_start();  // not before: its blocks would gather on the SMs that have none
 
   const int groups = p.order.groups;
   const int64_t tile_idx = int64_t{blockIdx.y} * gridDim.x + blockIdx.x;
@@ -365,13 +277,6 @@ __global__ void __launch_bounds__(TilesShape<tiles>::kThreads, 1) tiles_kernel(c
   }
 }
 
-template <typename T, bool gated>
-void launch_one_tile(const Product& product, const MatmulPlan& plan, cudaStream_t stream) {
-  const int slices = plan.order.groups * kSlices;
-  launch(one_tile_kernel<T, gated>, dim3(unsigned(plan.blocks_rows)), dim3(unsigned(slices * 32)),
-         slices * sizeof(SliceSums < gated ? 32 : 16 >), stream, product);
-}
-
 template <typename T, int tiles, bool gated>
 void launch_tiles(Product product, const MatmulPlan& plan, cudaStream_t stream) {
   constexpr int kTokens = TilesShape<tiles>::kTokens;
@@ -391,8 +296,6 @@ void launch_tiles(Product product, const MatmulPlan& plan, cudaStream_t stream) 
 template <typename T, bool gated>
 void launch_few(const Product& product, const MatmulPlan& plan, cudaStream_t stream) {
   switch (plan.token_tiles) {
-    case 1:
-      return launch_one_tile<T, gated>(product, plan, stream);
     case 2:
       return launch_tiles<T, 2, gated>(product, plan, stream);
     case 4:

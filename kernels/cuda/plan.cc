@@ -35,10 +35,11 @@ MatmulPlan plan_matmul(const MatmulShape& shape, const DeviceLimits& limits) {
   // matmul_hopper streams weights faster than matmul_few does for more than one tile of tokens.
   const int64_t few_max = limits.capability == 90 ? kStreamRowsMax : kFewRowsMax;
   if (shape.rows > few_max && !shape.deterministic) return {.kernel = MatmulKernel::many};
-  MatmulPlan plan{.kernel = MatmulKernel::few, .order = sum_order(shape, limits)};
+  MatmulPlan plan{.kernel = MatmulKernel::stream, .order = sum_order(shape, limits)};
+  if (shape.rows <= kStreamRowsMax) return plan;
+  plan.kernel = MatmulKernel::few;
   while (plan.token_tiles * 8 < std::min<int64_t>(shape.rows, kFewRowsMax)) plan.token_tiles *= 2;
-  plan.blocks_rows =
-      plan.token_tiles > 1 ? tiles_of(shape) : ceil_div(shape.gated ? shape.n / 2 : shape.n, 16);
+  plan.blocks_rows = tiles_of(shape);
   return plan;
 }
 

@@ -33,33 +33,41 @@ TEST_CASE("a matmul splits k where tiles do not fill the device") {
   CHECK(sum_order({.n = 576, .k = 576}, kH200).groups == 1);  // too short to be cut
 }
 
-TEST_CASE("a matmul's kernel follows its rows and type") {
-  const auto kernel = [](int64_t rows, WeightFormat format, bool deterministic) {
+TEST_CASE("a matmul's kernel follows its rows, type and device") {
+  const auto kernel = [](int64_t rows, WeightFormat format, bool deterministic,
+                         const DeviceLimits& limits) {
     return plan_matmul({.rows = rows,
                         .n = 4096,
                         .k = 4096,
                         .format = format,
                         .deterministic = deterministic},
-                       kH200)
+                       limits)
         .kernel;
   };
-  CHECK(kernel(1, WeightFormat::bf16, false) == MatmulKernel::few);
-  CHECK(kernel(64, WeightFormat::f16, false) == MatmulKernel::few);
-  CHECK(kernel(65, WeightFormat::bf16, false) == MatmulKernel::many);
-  CHECK(kernel(65, WeightFormat::bf16, true) == MatmulKernel::few);
-  CHECK(kernel(65, WeightFormat::f32, false) == MatmulKernel::f32);
+  constexpr DeviceLimits kA100{.capability = 80, .multiprocessors = 108};
+  for (const DeviceLimits& limits : {kA100, kH200}) {
+    CHECK(kernel(1, WeightFormat::bf16, false, limits) == MatmulKernel::stream);
+    CHECK(kernel(8, WeightFormat::f16, true, limits) == MatmulKernel::stream);
+    CHECK(kernel(9, WeightFormat::f16, true, limits) == MatmulKernel::few);
+    CHECK(kernel(65, WeightFormat::bf16, false, limits) == MatmulKernel::many);
+    CHECK(kernel(65, WeightFormat::bf16, true, limits) == MatmulKernel::few);
+    CHECK(kernel(65, WeightFormat::f32, false, limits) == MatmulKernel::f32);
+  }
+  CHECK(kernel(64, WeightFormat::f16, false, kA100) == MatmulKernel::few);
+  CHECK(kernel(64, WeightFormat::f16, false, kH200) == MatmulKernel::many);
 }
 
 TEST_CASE("a matmul's blocks hold the tokens there are") {
   const auto tiles = [](int64_t rows) {
-    return plan_matmul({.rows = rows, .n = 4096, .k = 4096}, kH200).token_tiles;
+    return plan_matmul({.rows = rows, .n = 4096, .k = 4096, .deterministic = true}, kH200)
+        .token_tiles;
   };
-  CHECK(tiles(1) == 1);
-  CHECK(tiles(8) == 1);
   CHECK(tiles(9) == 2);
+  CHECK(tiles(16) == 2);
   CHECK(tiles(32) == 4);
   CHECK(tiles(33) == 8);
   CHECK(tiles(64) == 8);
+  CHECK(tiles(1000) == 8);
 }
 
 }  // namespace chorus::kernels::cuda
