@@ -217,11 +217,11 @@ void time_shape(const Bench& bench, const Shape& s, int rows, bool splits) {
   }
   if (splits || rows <= kStreamRowsMax || bench.limits.capability != 90) return;
   const int columns = s.gated ? s.n / 2 : s.n;
-  const int tile =
-      choose_tile_columns({.rows = rows, .out_columns = columns, .k = s.k, .gated = s.gated},
-                          bench.limits.multiprocessors);
+  const HopperPlan hopper =
+      plan_hopper({.rows = rows, .out_columns = columns, .k = s.k, .gated = s.gated},
+                  bench.limits.multiprocessors);
   const double us = median_us(bench, s, rows, [&](const MatmulArgs& args) {
-    matmul_hopper(args, tile, bench.limits.multiprocessors, bench.stream);
+    matmul_hopper(args, hopper, reinterpret_cast<float*>(bench.workspace), bench.stream);
   });
   print_time("matmul_hopper", s, rows, 1, us);
 }

@@ -155,13 +155,14 @@ void check_shape(const Shape& s) {
   reference_kernel<T><<<dim3((s.columns + 127) / 128, s.rows), 128>>>(
       reference, x, w, bias, s.rows, s.columns, s.k, int(weight.stride), s.gated, s.gate);
   check(cudaDeviceSynchronize());
-  const MatmulArgs args{.out = {out, out_type, s.rows, s.columns, live},
-                        .x = {x, dtype_of<T>, s.rows, s.k, live},
-                        .weight = &weight,
-                        .bias = bias,
-                        .gated = s.gated,
-                        .gate = s.gate};
-  matmul_hopper(args, s.tile, multiprocessors, nullptr);
+  MatmulArgs args{.out = {out, out_type, s.rows, s.columns, live},
+                  .x = {x, dtype_of<T>, s.rows, s.k, live},
+                  .weight = &weight,
+                  .bias = bias,
+                  .gated = s.gated,
+                  .gate = s.gate};
+  args.limits = {.capability = 90, .multiprocessors = multiprocessors};
+  matmul_hopper(args, {s.tile, 1}, nullptr, nullptr);
   check(cudaDeviceSynchronize());
 
   const auto got = download(out, out_type, outputs);
@@ -205,9 +206,11 @@ void check_bits() {
   float* out = device_array<float>(int64_t{rows} * columns);
   std::vector<float> first;
   for (const int tile : {256, 192, 128, 64, 128}) {
-    const MatmulArgs args{
-        .out = {out, DType::f32, rows, columns}, .x = {x, DType::bf16, rows, k}, .weight = &weight};
-    matmul_hopper(args, tile, multiprocessors, nullptr);
+    const MatmulArgs args{.out = {out, DType::f32, rows, columns},
+                          .x = {x, DType::bf16, rows, k},
+                          .weight = &weight,
+                          .limits = {.capability = 90, .multiprocessors = multiprocessors}};
+    matmul_hopper(args, {tile, 1}, nullptr, nullptr);
     const auto bits = download(out, DType::f32, int64_t{rows} * columns);
     if (first.empty()) first = bits;
     const bool good = std::memcmp(first.data(), bits.data(), bits.size() * 4) == 0;
@@ -217,8 +220,9 @@ void check_bits() {
   }
   const MatmulArgs alone{.out = {out, DType::f32, 1, columns},
                          .x = {x + int64_t{chosen} * k, DType::bf16, 1, k},
-                         .weight = &weight};
-  matmul_hopper(alone, 64, multiprocessors, nullptr);
+                         .weight = &weight,
+                         .limits = {.capability = 90, .multiprocessors = multiprocessors}};
+  matmul_hopper(alone, {64, 1}, nullptr, nullptr);
   const auto bits = download(out, DType::f32, columns);
   const bool good =
       std::memcmp(first.data() + int64_t{chosen} * columns, bits.data(), bits.size() * 4) == 0;
@@ -289,13 +293,14 @@ double time_shape(const Shape& s, const Buffers& buffers, double plain_us) {
   MatmulArgs args{.out = {buffers.out, s.out_f32 ? DType::f32 : DType::bf16, s.rows, s.columns},
                   .x = {buffers.x, DType::bf16, s.rows, s.k},
                   .weight = &weights[0],
-                  .gated = s.gated};
+                  .gated = s.gated,
+                  .limits = {.capability = 90, .multiprocessors = multiprocessors}};
   double library_us = plain_us, difference = -1;
   if (!s.gated && library) {
     MatmulArgs theirs = args;
     theirs.out.data = buffers.other;
     if (library->matmul(theirs, library_workspace, nullptr)) {
-      matmul_hopper(args, 256, multiprocessors, nullptr);
+      matmul_hopper(args, {256, 1}, nullptr, nullptr);
       const int64_t outputs = std::min<int64_t>(int64_t{s.rows} * s.columns, 1 << 20);
       const auto got = download(buffers.out, args.out.type, outputs);
       const auto want = download(buffers.other, args.out.type, outputs);
@@ -312,15 +317,16 @@ double time_shape(const Shape& s, const Buffers& buffers, double plain_us) {
       print_time("cublaslt", s, 0, library_us, 0, -1);
     }
   }
-  const int chosen = choose_tile_columns({s.rows, s.columns, s.k, s.gated}, multiprocessors);
+  const HopperPlan chosen = plan_hopper({s.rows, s.columns, s.k, s.gated}, multiprocessors);
   for (const int tile : {256, 192, 128, 64}) {
-    if (tile != chosen && (tile == 64 || tile == 192) && s.rows > 2048) continue;
+    if (tile != chosen.tile_columns && (tile == 64 || tile == 192) && s.rows > 2048) continue;
     const double us = median_us([&](int i) {
       args.weight = &weights[i % copies];
-      matmul_hopper(args, tile, multiprocessors, nullptr);
+      matmul_hopper(args, tile == chosen.tile_columns ? chosen : HopperPlan{tile, 1},
+                    static_cast<float*>(buffers.other), nullptr);
     });
-    print_time(tile == chosen ? "matmul_hopper" : "matmul_hopper (not chosen)", s, tile, us,
-               library_us, difference);
+    print_time(tile == chosen.tile_columns ? "matmul_hopper" : "matmul_hopper (not chosen)", s,
+               tile, us, library_us, difference);
   }
   return library_us;
 }

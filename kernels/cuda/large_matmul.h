@@ -13,8 +13,11 @@ struct LargeMatmul {
   bool gated = false;
 };
 
-// The tile_columns for matmul_hopper.
-int choose_tile_columns(const LargeMatmul& shape, int multiprocessors);
+struct HopperPlan {
+  int tile_columns = 256;  // of matmul_hopper: 64, 128, 192 or 256
+  int splits = 1;          // of k; 1 but for few rows
+};
+HopperPlan plan_hopper(const LargeMatmul& shape, int multiprocessors);
 
 // Whether cuBLASLt, where it is loaded and takes the arguments, is faster than matmul_hopper.
 bool prefers_cublaslt(const LargeMatmul& shape);

@@ -70,12 +70,12 @@ int64_t operand_bytes(const DeviceWeight& weight, int64_t rows) {
 }
 
 // wgmma where the device has it.
-void launch_many(const MatmulArgs& args, cudaStream_t stream) {
+void launch_many(const MatmulArgs& args, void* sums, cudaStream_t stream) {
   if (args.limits.capability != 90 || !matmul_hopper_takes(args)) return matmul_many(args, stream);
-  const int tile_columns = choose_tile_columns(
+  const HopperPlan plan = plan_hopper(
       {.rows = args.x.rows, .out_columns = args.out.cols, .k = args.x.cols, .gated = args.gated},
       args.limits.multiprocessors);
-  matmul_hopper(args, tile_columns, args.limits.multiprocessors, stream);
+  matmul_hopper(args, plan, static_cast<float*>(sums), stream);
 }
 
 }  // namespace
@@ -126,7 +126,7 @@ void matmul(const MatmulArgs& args, void* workspace, bool deterministic, cudaStr
       return matmul_few(call, plan, workspace, operands + operand_bytes(weight, args.x.rows),
                         stream);
     case MatmulKernel::many:
-      return launch_many(call, stream);
+      return launch_many(call, operands + operand_bytes(weight, args.x.rows), stream);
   }
   assert(false);
 }

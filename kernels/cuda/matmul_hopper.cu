@@ -17,7 +17,9 @@
 // the up rows of the same outputs, so that the thread that holds gate[r][c] holds up[r][c] too and
 // the activation costs no exchange.
 //
-// The order over k is one chain of f32 sums in steps of 16, whatever the tile and the rows.
+// The order over k is one chain of f32 sums in steps of 16, whatever the tile and the rows. Only
+// where there are fewer tiles than multiprocessors, for at most 128 rows, k is cut in `splits`
+// chains, whose sums go to a workspace and are added up in order by a kernel of their own.
 #include "kernels/cuda/matmul_hopper.h"
 
 #include <algorithm>
@@ -52,7 +54,9 @@ struct Job {
   int rows;             // capacity
   int columns;          // of out
   int k;
-  int second_box;  // weight rows from a stage's first box of W to its second
+  int splits;       // chains that k is cut in; with more than one, `out` is f32
+  int split_steps;  // steps of kTileK in a chain
+  int second_box;   // weight rows from a stage's first box of W to its second
   bool gated;
   bool out_f32;
   Gate gate;
@@ -195,6 +199,18 @@ __device__ inline void multiply_tile(Shared<columns>& shared, float (&sums)[colu
   if (releases) hopper::arrive(shared.empty[previous]);
 }
 
+// Which part of the work a block takes as its n-th.
+struct Work {
+  Tile tile;
+  int split, first_step, steps;
+};
+__device__ inline Work work_at(const Job& job, int index, int row_tiles, int column_tiles) {
+  const int tiles = row_tiles * column_tiles, split = index / tiles;
+  const int steps = (job.k + kTileK - 1) / kTileK, first = split * job.split_steps;
+  return {tile_at(index - split * tiles, row_tiles, column_tiles), split, first,
+          min(job.split_steps, steps - first)};
+}
+
 template <typename T, int columns>
 __global__ void __launch_bounds__(kThreads, 1)
     matmul_hopper_kernel(const __grid_constant__ CUtensorMap x,
@@ -202,7 +218,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   constexpr int kStages = Shared<columns>::kStages;
   auto& shared = shared_memory<Shared<columns>>();
   const int warpgroup = __shfl_sync(~0u, int(threadIdx.x / 128), 0);
-  const int steps = (job.k + kTileK - 1) / kTileK;
   const int out_columns = job.gated ? columns / 2 : columns;  // of a tile
   const int column_tiles = (job.columns + out_columns - 1) / out_columns;
   ptx::let_successor_start();
@@ -215,27 +230,30 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     hopper::publish_inits();
     // Weights depend on nobody: what the first tile needs, were all rows live, starts towards L2.
-    const Tile tile = tile_at(blockIdx.x, (job.rows + kTileRows - 1) / kTileRows, column_tiles);
-    for (int step = 0; step < min(steps, kStages); ++step) {
-      hopper::prefetch_box(w, step * kTileK, tile.column * out_columns);
-      hopper::prefetch_box(w, step * kTileK, tile.column * out_columns + job.second_box);
+    const Work work =
+        work_at(job, blockIdx.x, (job.rows + kTileRows - 1) / kTileRows, column_tiles);
+    for (int step = 0; step < min(work.steps, kStages); ++step) {
+      const int k = (work.first_step + step) * kTileK, row = work.tile.column * out_columns;
+      hopper::prefetch_box(w, k, row);
+      hopper::prefetch_box(w, k, row + job.second_box);
     }
   }
   __syncthreads();  // the barriers are made
   ptx::wait_for_predecessor();
   const int live = job.live != nullptr ? min(*job.live, job.rows) : job.rows;
-  const int row_tiles = (live + kTileRows - 1) / kTileRows, tiles = row_tiles * column_tiles;
+  const int row_tiles = (live + kTileRows - 1) / kTileRows;
+  const int parts = row_tiles * column_tiles * job.splits;
   Place<kStages> place;
 
   if (warpgroup == 0) {
     hopper::shrink_registers<40>();
     if (threadIdx.x != 0) return;
-    for (int index = blockIdx.x; index < tiles; index += gridDim.x) {
-      const Tile tile = tile_at(index, row_tiles, column_tiles);
-      for (int step = 0; step < steps; ++step, place.advance()) {
+    for (int index = blockIdx.x; index < parts; index += gridDim.x) {
+      const Work work = work_at(job, index, row_tiles, column_tiles);
+      for (int step = 0; step < work.steps; ++step, place.advance()) {
         hopper::wait(shared.empty[place.stage], place.lap ^ 1);  // passes at once in the first lap
-        load_stage(shared, x, w, job, place.stage, step * kTileK, tile.row * kTileRows,
-                   tile.column * out_columns);
+        load_stage(shared, x, w, job, place.stage, (work.first_step + step) * kTileK,
+                   work.tile.row * kTileRows, work.tile.column * out_columns);
       }
     }
     return;
@@ -244,68 +262,104 @@ __global__ void __launch_bounds__(kThreads, 1)
   hopper::grow_registers<232>();
   const int first_row = (warpgroup - 1) * 64;
   const int warp_row = first_row + threadIdx.x % 128 / 32 * 16;
-  for (int index = blockIdx.x; index < tiles; index += gridDim.x) {
-    const Tile tile = tile_at(index, row_tiles, column_tiles);
+  for (int index = blockIdx.x; index < parts; index += gridDim.x) {
+    const Work work = work_at(job, index, row_tiles, column_tiles);
+    const Tile tile = work.tile;
     float sums[columns / 2] = {};
-    multiply_tile<T>(shared, sums, place, first_row, steps);
+    multiply_tile<T>(shared, sums, place, first_row, work.steps);
     if (tile.row * kTileRows + warp_row >= live) continue;
+    Job target = job;
+    if (job.splits > 1) {
+      target.out = static_cast<float*>(job.out) + int64_t{work.split} * job.rows * job.columns;
+    }
     const int row = tile.row * kTileRows + warp_row + threadIdx.x % 32 / 4;
     const int column = tile.column * out_columns;
     if (job.gated) {
       if (job.out_f32) {
-        store_tile<float, true>(sums, job, row, column, live);
+        store_tile<float, true>(sums, target, row, column, live);
       } else {
-        store_tile<T, true>(sums, job, row, column, live);
+        store_tile<T, true>(sums, target, row, column, live);
       }
     } else if (job.out_f32) {
-      store_tile<float, false>(sums, job, row, column, live);
+      store_tile<float, false>(sums, target, row, column, live);
     } else {
-      store_tile<T, false>(sums, job, row, column, live);
+      store_tile<T, false>(sums, target, row, column, live);
     }
   }
 }
 
+// out = sum of the chains (+ bias). A thread has four columns.
+template <typename Out>
+__global__ void add_splits_kernel(const float* partial, const __grid_constant__ Job job) {
+  ptx::let_successor_start();
+  ptx::wait_for_predecessor();
+  const int row = blockIdx.x, column = (blockIdx.y * blockDim.x + threadIdx.x) * 4;
+  const int live = job.live != nullptr ? min(*job.live, job.rows) : job.rows;
+  if (row >= live || column >= job.columns) return;
+  const int64_t at = int64_t{row} * job.columns + column;
+  float4 sum = *reinterpret_cast<const float4*>(partial + at);
+  for (int split = 1; split < job.splits; ++split) {
+    const float4 next =
+        *reinterpret_cast<const float4*>(partial + int64_t{split} * job.rows * job.columns + at);
+    sum.x += next.x, sum.y += next.y, sum.z += next.z, sum.w += next.w;
+  }
+  const float2 first = bias_at(job, column, 0), second = bias_at(job, column + 2, 0);
+  *reinterpret_cast<Quad<Out>*>(static_cast<Out*>(job.out) + at) = {
+      {pack<Out>(sum.x + first.x, sum.y + first.y), pack<Out>(sum.z + second.x, sum.w + second.y)}};
+}
+
 template <typename T, int columns>
-void launch_tiles(const MatmulArgs& args, int multiprocessors, cudaStream_t stream) {
+void launch_tiles(const MatmulArgs& args, const HopperPlan& plan, float* partial,
+                  cudaStream_t stream) {
   const DeviceWeight& weight = *args.weight;
   const auto element = args.x.type == DType::f16 ? hopper::Element::f16 : hopper::Element::bf16;
   const int out_columns = args.gated ? columns / 2 : columns;
-  const Job job{.out = args.out.data,
-                .bias = args.bias,
-                .live = args.x.live_rows,
-                .rows = int(args.x.rows),
-                .columns = int(args.out.cols),
-                .k = int(weight.cols),
-                .second_box = args.gated ? int(args.out.cols) : columns / 2,
-                .gated = args.gated,
-                .out_f32 = args.out.type == DType::f32,
-                .gate = args.gate};
-  const int64_t tiles =
-      (args.x.rows + kTileRows - 1) / kTileRows * ((args.out.cols + out_columns - 1) / out_columns);
+  const int steps = int((weight.cols + kTileK - 1) / kTileK);
+  Job job{.out = args.out.data,
+          .bias = args.bias,
+          .live = args.x.live_rows,
+          .rows = int(args.x.rows),
+          .columns = int(args.out.cols),
+          .k = int(weight.cols),
+          .splits = 1,
+          .split_steps = (steps + plan.splits - 1) / plan.splits,
+          .second_box = args.gated ? int(args.out.cols) : columns / 2,
+          .gated = args.gated,
+          .out_f32 = args.out.type == DType::f32,
+          .gate = args.gate};
+  job.splits = (steps + job.split_steps - 1) / job.split_steps;  // none is empty
+  const Job whole = job;
+  if (job.splits > 1) job.out = partial, job.out_f32 = true, job.bias = nullptr;
+  const int64_t parts = (args.x.rows + kTileRows - 1) / kTileRows *
+                        ((args.out.cols + out_columns - 1) / out_columns) * job.splits;
   const CUtensorMap x = hopper::make_tensor_map(
       {args.x.data, element, args.x.rows, args.x.cols, args.x.cols}, kTileRows);
   const CUtensorMap w = hopper::make_tensor_map(
       {weight.data, element, weight.rows, weight.cols, weight.stride}, columns / 2);
   launch(matmul_hopper_kernel<T, columns>,
-         dim3(unsigned(std::min<int64_t>(tiles, multiprocessors))), dim3(kThreads),
+         dim3(unsigned(std::min<int64_t>(parts, args.limits.multiprocessors))), dim3(kThreads),
          sizeof(Shared<columns>), stream, x, w, job);
+  if (job.splits == 1) return;
+  const dim3 grid(unsigned(args.x.rows), unsigned((args.out.cols + 1023) / 1024));
+  launch(whole.out_f32 ? add_splits_kernel<float> : add_splits_kernel<T>, grid, dim3(256), 0,
+         stream, partial, whole);
 }
 
 template <typename T>
-void launch_type(const MatmulArgs& args, int tile_columns, int multiprocessors,
+void launch_type(const MatmulArgs& args, const HopperPlan& plan, float* partial,
                  cudaStream_t stream) {
-  switch (tile_columns) {
+  switch (plan.tile_columns) {
     case 64:
-      return launch_tiles<T, 64>(args, multiprocessors, stream);
+      return launch_tiles<T, 64>(args, plan, partial, stream);
     case 128:
-      return launch_tiles<T, 128>(args, multiprocessors, stream);
+      return launch_tiles<T, 128>(args, plan, partial, stream);
     case 192:
-      return launch_tiles<T, 192>(args, multiprocessors, stream);
+      return launch_tiles<T, 192>(args, plan, partial, stream);
     case 256:
-      return launch_tiles<T, 256>(args, multiprocessors, stream);
+      return launch_tiles<T, 256>(args, plan, partial, stream);
   }
   throw std::invalid_argument("matmul_hopper: no kernel for tiles of " +
-                              std::to_string(tile_columns) + " columns");
+                              std::to_string(plan.tile_columns) + " columns");
 }
 
 }  // namespace
@@ -318,16 +372,19 @@ bool matmul_hopper_takes(const MatmulArgs& args) {
          args.x.cols % 8 == 0 && args.out.cols % 4 == 0;
 }
 
-void matmul_hopper(const MatmulArgs& args, int tile_columns, int multiprocessors,
+void matmul_hopper(const MatmulArgs& args, const HopperPlan& plan, float* partial,
                    cudaStream_t stream) {
   if (!matmul_hopper_takes(args)) {
     throw std::invalid_argument("matmul_hopper: types or columns that it does not take");
   }
+  if (plan.splits > 1 && (args.gated || partial == nullptr)) {
+    throw std::invalid_argument("matmul_hopper: a gated product is not split");
+  }
   if (args.x.rows == 0) return;
   if (args.x.type == DType::f16) {
-    launch_type<__half>(args, tile_columns, multiprocessors, stream);
+    launch_type<__half>(args, plan, partial, stream);
   } else {
-    launch_type<__nv_bfloat16>(args, tile_columns, multiprocessors, stream);
+    launch_type<__nv_bfloat16>(args, plan, partial, stream);
   }
 }
 

@@ -2,6 +2,7 @@
 // with which tile, is large_matmul.h's business.
 #pragma once
 
+#include "kernels/cuda/large_matmul.h"
 #include "kernels/cuda/matmul.h"
 
 namespace chorus::kernels::cuda {
@@ -10,9 +11,9 @@ namespace chorus::kernels::cuda {
 // weights, x of the weight's type, out of that type or f32; columns of x a multiple of 8, of out a
 // multiple of 4.
 bool matmul_hopper_takes(const MatmulArgs& args);
-// `tile_columns`: 64, 128, 192 or 256; a result's bits do not depend on it. At most
-// `multiprocessors` blocks are launched.
-void matmul_hopper(const MatmulArgs& args, int tile_columns, int multiprocessors,
+// A result's bits do not depend on plan.tile_columns, but on plan.splits. `partial`: f32 [splits,
+// rows, columns] where there are several. At most args.limits.multiprocessors blocks are launched.
+void matmul_hopper(const MatmulArgs& args, const HopperPlan& plan, float* partial,
                    cudaStream_t stream);
 
 }  // namespace chorus::kernels::cuda

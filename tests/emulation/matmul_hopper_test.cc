@@ -18,6 +18,7 @@ using namespace chorus::kernels;
 struct Shape {
   int rows = 0, live = 0, columns = 0, k = 0;  // columns of out
   int tile = 128;
+  int splits = 1;
   DType type = DType::bf16;
   DType out = DType::f32;
   bool bias = false;
@@ -63,11 +64,14 @@ struct Case {
         .bias = shape.bias ? bias.data() : nullptr,
         .gated = shape.gated,
         .gate = shape.gate,
+        .limits = {.capability = 90, .multiprocessors = 2},
     };
+    std::vector<float> partial(size_t(shape.splits) * out.size());
     if (shape.out != DType::f32) args.out.data = half.data();
     under_all_schedules(out, [&] {
       std::fill(half.begin(), half.end(), uint16_t{0xffff});
-      cuda::matmul_hopper(args, shape.tile, 2, nullptr);
+      std::fill(partial.begin(), partial.end(), std::numeric_limits<float>::quiet_NaN());
+      cuda::matmul_hopper(args, {shape.tile, shape.splits}, partial.data(), nullptr);
       for (size_t i = 0; i < half.size(); ++i) out[i] = value_of(half[i], shape.out);
     });
     return out;
@@ -193,6 +197,26 @@ TEST_CASE("matmul_hopper gives a row the same bits in every tile and company") {
   CHECK(std::memcmp(row.data(), first.data() + 135 * 260, row.size() * sizeof(float)) == 0);
 }
 
+TEST_CASE("matmul_hopper adds up chains of k that are cut") {
+  for (const int splits : {2, 4}) {
+    check({.rows = 40,
+           .live = 33,
+           .columns = 136,
+           .k = 392,
+           .tile = 64,
+           .splits = splits,
+           .bias = true});
+    check({.rows = 130,
+           .live = 130,
+           .columns = 72,
+           .k = 72,
+           .tile = 128,
+           .splits = splits,
+           .type = DType::f16,
+           .out = DType::f16});
+  }
+}
+
 TEST_CASE("matmul_hopper refuses what it has no kernel for") {
   Case job({.rows = 4, .live = 4, .columns = 4, .k = 8});
   std::vector<float> out(16);
@@ -200,13 +224,13 @@ TEST_CASE("matmul_hopper refuses what it has no kernel for") {
                         .x = {job.x.data(), DType::bf16, 4, 8},
                         .weight = &job.weight};
   CHECK(cuda::matmul_hopper_takes(args));
-  CHECK_THROWS_AS(cuda::matmul_hopper(args, 96, 2, nullptr), std::invalid_argument);
+  CHECK_THROWS_AS(cuda::matmul_hopper(args, {96, 1}, nullptr, nullptr), std::invalid_argument);
   args.out.cols = 3;
   CHECK(!cuda::matmul_hopper_takes(args));
   args.out.cols = 4;
   args.x.type = DType::f32;
   CHECK(!cuda::matmul_hopper_takes(args));
-  CHECK_THROWS_AS(cuda::matmul_hopper(args, 128, 2, nullptr), std::invalid_argument);
+  CHECK_THROWS_AS(cuda::matmul_hopper(args, {128, 1}, nullptr, nullptr), std::invalid_argument);
 }
 
 }  // namespace chorus::tests
