@@ -819,7 +819,9 @@ __device__ void draw_from_row(SampleShared& shared, const SampleKernelArgs& args
         }
         [[fallthrough]];
       case Step::draw_as_near:
-        shared.chosen = static_cast<int>(selected.key & ((1U << kIdBits) - 1));
+        if (threadIdx.x == 0) {
+          shared.chosen = static_cast<int>(selected.key & ((1U << kIdBits) - 1));
+        }
         __syncthreads();
         return;
     }
