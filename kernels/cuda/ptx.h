@@ -133,8 +133,7 @@ __device__ inline void store_release(uint32_t* flag, uint32_t value) {
     asm volatile("st.release.sys.global.u32 [%0], %1;\n" ::"l"(flag), "r"(value) : "memory");
   }
 #else
-  emulate::release(flag);
-  __atomic_store_n(flag, value, __ATOMIC_RELAXED);
+  __atomic_store_n(flag, value, __ATOMIC_RELEASE);
   emulate::note_progress();
 #endif
 }
@@ -149,8 +148,7 @@ __device__ inline uint32_t load_acquire(const uint32_t* flag) {
     asm volatile("ld.acquire.sys.global.u32 %0, [%1];\n" : "=r"(value) : "l"(flag) : "memory");
   }
 #else
-  value = __atomic_load_n(flag, __ATOMIC_RELAXED);
-  emulate::acquire(const_cast<uint32_t*>(flag));
+  value = __atomic_load_n(flag, __ATOMIC_ACQUIRE);
 #endif
   return value;
 }
@@ -165,9 +163,7 @@ __device__ inline uint32_t fetch_add(uint32_t* counter, uint32_t value) {
                : "l"(counter), "r"(value)
                : "memory");
 #else
-  emulate::release(counter);
-  before = __atomic_fetch_add(counter, value, __ATOMIC_RELAXED);
-  emulate::acquire(counter);
+  before = __atomic_fetch_add(counter, value, __ATOMIC_ACQ_REL);
   emulate::note_progress();
 #endif
   return before;
@@ -186,7 +182,7 @@ template <Scope scope>
 inline void wait_for_flag(const uint32_t* flag, uint32_t value, Where where = Where::current()) {
   emulate::wait_until([&] { return int32_t(__atomic_load_n(flag, __ATOMIC_RELAXED) - value) >= 0; },
                       where);
-  emulate::acquire(const_cast<uint32_t*>(flag));
+  load_acquire<scope>(flag);
 }
 #endif
 

@@ -66,12 +66,11 @@ struct Stream {
   std::vector<std::unique_ptr<Block>> blocks;  // of that, those that live
   unsigned started = 0;                        // of its blocks
   bool waited = false;                         // for the predecessor, by one of its threads
-  // TSan clocks: the ends of the threads of all grids, of this grid, of the one before; what the
-  // host did before the launch. The middle two are allocated, which makes them new.
+  // TSan clocks: the ends of the threads of all grids, of this grid, of the one before (allocated,
+  // which makes them new); and what the host knows when it starts a block.
   char clock = 0;
   std::unique_ptr<char> ends = std::make_unique<char>(), predecessor_ends;
-  char host_clock = 0;
-  void* tsan = nullptr;  // creates the threads; null: the host does
+  char start_clock = 0;
 };
 
 struct Block {
@@ -285,6 +284,7 @@ Thread* end_thread(Block& block) {
 void thread_main() {
   entered(current->fiber, scheduler.fiber);
   Block& block = *current->block;
+  acquire(&block.stream->start_clock);
   block.stream->grids.front().kernel();
   finish_copies(*current, current->group + 1);
   release(&block.stream->clock);
@@ -343,7 +343,7 @@ void start_block(Stream& stream, unsigned number) {
   block->shared = new (std::align_val_t(1024)) unsigned char[grid.shared_bytes];
   std::memset(block->shared, 0xff, grid.shared_bytes);  // NaN in every float format
   std::vector<Thread*> all;
-  void* host = stream.tsan ? switch_tsan_thread(stream.tsan) : nullptr;
+  release(&stream.start_clock);
   for (unsigned rank = 0; rank < block->threads.size(); ++rank) {
     Thread& thread = block->threads[rank];
     thread.block = block.get();
@@ -355,7 +355,6 @@ void start_block(Stream& stream, unsigned number) {
     start(thread.fiber, thread_main);
     all.push_back(&thread);
   }
-  if (host) switch_tsan_thread(host);
   make_ready(all);
   statistics.threads += int64_t(all.size());
   stream.blocks.push_back(std::move(block));
@@ -421,15 +420,6 @@ void run(const std::vector<Stream*>& streams) {
   }
 }
 
-// The host's doings so far are known to the stream's next grids.
-void follow_host(Stream& stream) {
-  if (!stream.tsan) return;
-  release(&stream.host_clock);
-  void* host = switch_tsan_thread(stream.tsan);
-  acquire(&stream.host_clock);
-  switch_tsan_thread(host);
-}
-
 }  // namespace
 
 void run_grid(Grid grid) {
@@ -440,10 +430,11 @@ void run_grid(Grid grid) {
   std::lock_guard lock(running);
   Stream own;
   Stream& stream = overlapping ? *overlapping : own;
-  follow_host(stream);
   stream.grids.push_back(std::move(grid));
   run({&stream});
-  if (!overlapping) acquire(&own.clock);
+  if (overlapping) return;
+  acquire(&own.clock);
+  recycle();
 }
 
 void run_together(const std::vector<std::function<void()>>& devices) {
@@ -458,27 +449,25 @@ void run_together(const std::vector<std::function<void()>>& devices) {
     all.push_back(&streams[i]);
   }
   std::lock_guard lock(running);
-  for (Stream& stream : streams) stream.tsan = make_tsan_thread();
   run(all);
-  for (Stream& stream : streams) {
-    acquire(&stream.clock);
-    free_tsan_thread(stream.tsan);
-  }
+  for (Stream& stream : streams) acquire(&stream.clock);
+  recycle();
 }
 
 Overlap::Overlap() {
   if (overlapping) fail("one Overlap within another", {__FILE__, __LINE__});
   overlapping = new Stream;
-  overlapping->tsan = make_tsan_thread();
 }
 Overlap::~Overlap() {
   catch_up();
-  free_tsan_thread(overlapping->tsan);
   delete overlapping;
   overlapping = nullptr;
 }
 void catch_up() {
-  if (overlapping) acquire(&overlapping->clock);
+  if (!overlapping) return;
+  acquire(&overlapping->clock);
+  std::lock_guard lock(running);
+  recycle();
 }
 void wait_for_predecessor() {
   Stream& stream = *current->block->stream;

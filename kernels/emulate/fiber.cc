@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <vector>
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
@@ -40,17 +41,34 @@ emulate_switch:
 namespace chorus::emulate {
 namespace {
 constexpr size_t kStackBytes = 256 << 10;  // touched pages only cost memory
+
+const char* make_stack() {
+  void* memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    std::perror("emulation: no memory for the stack of a CUDA thread");
+    std::abort();
+  }
+  return static_cast<const char*>(memory);
 }
 
+#ifdef EMULATE_TSAN
+constexpr size_t kKeptMax = 4096;  // TSan has 8192 threads in all
+std::vector<Fiber> retired, recycled;
+#endif
+}  // namespace
+
 void start(Fiber& fiber, void (*main)()) {
+#ifdef EMULATE_TSAN
+  if (!recycled.empty()) {
+    fiber = recycled.back();
+    recycled.pop_back();
+  } else {
+    fiber.tsan = __tsan_create_fiber(0);
+  }
+#endif
   if (!fiber.stack) {
-    void* memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) {
-      std::perror("emulation: no memory for the stack of a CUDA thread");
-      std::abort();
-    }
-    fiber.stack = static_cast<const char*>(memory);
+    fiber.stack = make_stack();
     fiber.stack_bytes = kStackBytes;
   }
 #if defined(__SANITIZE_ADDRESS__)
@@ -62,9 +80,6 @@ void start(Fiber& fiber, void (*main)()) {
   top[6] = reinterpret_cast<void*>(main);
   fiber.stack_pointer = top;
   fiber.fake_stack = nullptr;
-#ifdef EMULATE_TSAN
-  fiber.tsan = __tsan_create_fiber(0);
-#endif
 }
 
 void entered([[maybe_unused]] Fiber& fiber, [[maybe_unused]] Fiber& scheduler) {
@@ -99,13 +114,32 @@ void switch_fiber(Fiber& from, Fiber& to, [[maybe_unused]] bool last) {
 #endif
 }
 
-void retire([[maybe_unused]] Fiber& fiber) {
 #ifdef EMULATE_TSAN
+void destroy(Fiber& fiber) {
   __tsan_destroy_fiber(fiber.tsan);
-  fiber.tsan = nullptr;
   free_stack(fiber);  // TSan must forget who used it
-#endif
 }
+void retire(Fiber& fiber) {
+  if (retired.size() + recycled.size() < kKeptMax) {
+    retired.push_back(fiber);
+  } else {
+    destroy(fiber);
+  }
+  fiber = {};
+}
+void recycle() {
+  recycled.insert(recycled.end(), retired.begin(), retired.end());
+  retired.clear();
+}
+void forget_recycled() {
+  for (Fiber& fiber : recycled) destroy(fiber);
+  recycled.clear();
+}
+#else
+void retire(Fiber&) {}
+void recycle() {}
+void forget_recycled() {}
+#endif
 
 void free_stack(Fiber& fiber) {
   if (fiber.stack) munmap(const_cast<char*>(fiber.stack), fiber.stack_bytes);
@@ -113,17 +147,6 @@ void free_stack(Fiber& fiber) {
 }
 
 #ifdef EMULATE_TSAN
-void* make_tsan_thread() {
-  return __tsan_create_fiber(0);
-}
-void free_tsan_thread(void* thread) {
-  __tsan_destroy_fiber(thread);
-}
-void* switch_tsan_thread(void* thread) {
-  void* before = __tsan_get_current_fiber();
-  __tsan_switch_to_fiber(thread, __tsan_switch_to_fiber_no_sync);
-  return before;
-}
 Machinery::Machinery() {
   __tsan_ignore_thread_begin();
 }
@@ -131,13 +154,6 @@ Machinery::~Machinery() {
   __tsan_ignore_thread_end();
 }
 #else
-void* make_tsan_thread() {
-  return nullptr;
-}
-void free_tsan_thread(void*) {}
-void* switch_tsan_thread(void*) {
-  return nullptr;
-}
 Machinery::Machinery() = default;
 Machinery::~Machinery() = default;
 #endif

@@ -15,7 +15,8 @@ struct Fiber {
 };
 
 // Makes `fiber` run `main` from the next switch to it on. A fiber that was started before keeps its
-// stack. TSan takes it for a thread that the running one created.
+// stack. TSan takes it for a thread of its own, which knows nothing yet of the running one's
+// doings.
 void start(Fiber& fiber, void (*main)());
 // `main` begins with this.
 void entered(Fiber& fiber, Fiber& scheduler);
@@ -23,15 +24,15 @@ void entered(Fiber& fiber, Fiber& scheduler);
 void adopt_thread(Fiber& fiber);
 // Continues `to`, leaving `from`, for ever where `last`.
 void switch_fiber(Fiber& from, Fiber& to, bool last);
-// After its last switch: forgets what sanitizers remember of it. The stack stays for the next
-// start().
+// After its last switch. The stack stays for the next start(); under TSan, for that of another
+// fiber, after recycle().
 void retire(Fiber& fiber);
 void free_stack(Fiber& fiber);
-
-// For TSan alone: a thread that never runs, but stands for whoever creates others.
-void* make_tsan_thread();
-void free_tsan_thread(void* thread);
-void* switch_tsan_thread(void* thread);  // answers who ran before
+// TSan's threads are dear to make. Those retired may stand for others from now on: call it when
+// whoever starts fibers next knows of all that they did.
+void recycle();
+// Ends them. Before a fork(): ThreadSanitizer watches the child of a process of one thread only.
+void forget_recycled();
 
 // While one lives, TSan ignores the calling thread's accesses: allocation and memcpy are
 // intercepted even in uninstrumented code, and the scheduler's own memory is not the kernel's

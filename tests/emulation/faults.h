@@ -14,6 +14,7 @@
 #include <functional>
 #include <string>
 
+#include "kernels/emulate/fiber.h"
 #include "tests/emulation/schedules.h"
 
 namespace chorus::tests {
@@ -35,6 +36,7 @@ inline std::string outcome(const std::function<bool()>& is_right) {
   FILE* printed = std::tmpfile();
   REQUIRE(printed != nullptr);
   std::fflush(nullptr);
+  emulate::forget_recycled();
   const pid_t child = fork();
   if (child == 0) {
     dup2(fileno(printed), STDOUT_FILENO);

@@ -8,6 +8,14 @@
 
 #include "kernels/cuda/ptx.h"
 
+#if defined(__SANITIZE_THREAD__)
+// A process that has something to report waits for a second else.
+extern "C" const char* __tsan_default_options();
+extern "C" const char* __tsan_default_options() {
+  return "atexit_sleep_ms=0";
+}
+#endif
+
 namespace chorus::kernels::cuda {
 namespace {
 
