@@ -32,6 +32,12 @@ Layout layout_of(TensorType type) {
       return {"q4_k", 256, 144};
     case TensorType::q6_k:
       return {"q6_k", 256, 210};
+    case TensorType::f8_e4m3:
+      return {"f8_e4m3", 1, 1};
+    case TensorType::i32:
+      return {"i32", 1, 4};
+    case TensorType::i64:
+      return {"i64", 1, 8};
   }
   assert(!"a value outside the enum");
   return {};

@@ -10,9 +10,22 @@
 
 namespace chorus::modelfile {
 
-// Element types of GGUF and safetensors that Chorus reads. The quantised ones are GGUF's block
-// formats; a block covers consecutive elements of one row.
-enum class TensorType : uint8_t { f32, f16, bf16, q8_0, q4_1, q5_0, q4_k, q6_k };
+// Element types of GGUF and safetensors that Chorus reads. Those with a q are GGUF's block formats;
+// a block covers consecutive elements of one row. Integers hold what quantised safetensors are
+// packed in: codes, zeros, groups and shapes.
+enum class TensorType : uint8_t {
+  f32,
+  f16,
+  bf16,
+  q8_0,
+  q4_1,
+  q5_0,
+  q4_k,
+  q6_k,
+  f8_e4m3,
+  i32,
+  i64,
+};
 
 std::string_view name_of(TensorType type);  // "q4_1"
 int64_t block_elements(TensorType type);    // 1, 32 or 256

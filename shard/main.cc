@@ -22,6 +22,7 @@
 #include "shard/models/decoder.h"
 #include "shard/service/shard.h"
 #include "shard/step/executor.h"
+#include "shard/weights/quantisation.h"
 
 namespace {
 
@@ -31,6 +32,7 @@ using process::StartError;
 
 struct Options {
   std::string model_id, device = "auto", dtype = "auto", cpu_path = "auto", log_level = "info";
+  std::string quantize;
   int64_t rank = 0, ranks = 1, threads = 0;
   int64_t channel_fd = -1, group_fd = -1, status_fd = -1, parent_pid = 0;
   int64_t kv_cache_tokens = 0, max_batch_size = 0, max_batch_prefill_tokens = 0;
@@ -64,6 +66,9 @@ bool parse(Options& o, int argc, char** argv) {
        .target = &o.dtype,
        .help = "what a GPU multiplies in, where weights are not quantised",
        .choices = {"auto", "bfloat16", "float16", "float32"}},
+      {.name = "quantize",
+       .target = &o.quantize,
+       .help = "how the checkpoint must be quantised; empty: as its configuration says"},
       {.name = "deterministic",
        .target = &o.deterministic,
        .help = "on a GPU too, a request's tokens never depend on its neighbours"},
@@ -246,6 +251,7 @@ void run(const Options& o, const process::StatusPipe& status) {
   }).detach();
 
   const auto model = modelfile::open_model(o.model_id);
+  weights::check_quantize(o.quantize, *model);
   auto communicator = make_communicator(o);
   auto ops = make_ops(o, *communicator);
   auto spec = models::describe(*model);

@@ -2,8 +2,12 @@
 // (GGUF's mixes have two or three at most). The activation is in the epilogue where gate rows and
 // up rows have one coding and stand in like tiles, as all checkpoints of today have them; otherwise
 // the product goes through the workspace.
+//
+// Many rows, unless sums must have the order that few rows have, take the way of plain weights: the
+// weight is dequantised into the workspace first.
 #include "kernels/cuda/quantised.h"
 
+#include <algorithm>
 #include <cassert>
 #include <vector>
 
@@ -11,6 +15,31 @@
 
 namespace chorus::kernels::cuda {
 namespace {
+
+// What the workspace may take for a plain copy of a weight; larger ones (outputs of large
+// vocabularies, which see few rows) are multiplied in turns.
+constexpr int64_t kPlainBytesMax = 512 << 20;
+
+bool goes_plain(const DeviceWeight& weight, int64_t rows) {
+  return rows > kFewRowsMax && weight.cols % 8 == 0 &&
+         weight.rows * weight.cols * 2 <= kPlainBytesMax;
+}
+
+int64_t plain_bytes(const DeviceWeight& weight) {
+  return (weight.rows * weight.cols * 2 + 255) / 256 * 256;
+}
+
+void multiply_plain(const MatmulArgs& args, void* workspace, cudaStream_t stream) {
+  DeviceWeight plain;
+  plain.format = args.x.type == DType::bf16 ? WeightFormat::bf16 : WeightFormat::f16;
+  plain.rows = args.weight->rows;
+  plain.cols = plain.stride = args.weight->cols;
+  plain.data = workspace;
+  dequantise(*args.weight, args.x.type, workspace, stream);
+  MatmulArgs call = args;
+  call.weight = &plain;
+  matmul(call, static_cast<uint8_t*>(workspace) + plain_bytes(plain), false, stream);
+}
 
 // The rows [rows / 2, rows) of a segment whose first half ends on a tile's border.
 bool halves(const QuantisedSegment& whole, QuantisedSegment& first, QuantisedSegment& second) {
@@ -101,14 +130,18 @@ __global__ void gate_kernel(const float* product, const Epilogue epilogue) {
 
 int64_t quantised_workspace_bytes(const DeviceWeight& weight, int64_t rows_max) {
   QuantisedSegment pair[kSegmentsMax];
-  return gate_and_up(weight, pair) ? 0 : rows_max * weight.rows * 4;
+  const int64_t product = gate_and_up(weight, pair) ? 0 : rows_max * weight.rows * 4;
+  return goes_plain(weight, rows_max) ? std::max(product, plain_bytes(weight)) : product;
 }
 
-void matmul_quantised(const MatmulArgs& args, void* workspace, bool /*deterministic*/,
+void matmul_quantised(const MatmulArgs& args, void* workspace, bool deterministic,
                       cudaStream_t stream) {
   const DeviceWeight& weight = *args.weight;
   assert(weight.format == WeightFormat::quantised && args.x.cols == weight.cols);
   if (args.x.rows == 0) return;
+  if (!deterministic && args.x.type != DType::f32 && goes_plain(weight, args.x.rows)) {
+    return multiply_plain(args, workspace, stream);
+  }
   FewRowsArgs few;
   few.x = args.x.data;
   few.cols = args.x.cols;

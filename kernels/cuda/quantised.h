@@ -13,4 +13,7 @@ int64_t quantised_workspace_bytes(const DeviceWeight& weight, int64_t rows_max);
 void matmul_quantised(const MatmulArgs& args, void* workspace, bool deterministic,
                       cudaStream_t stream);
 
+// out [weight rows, weight cols] = the weight in `type`, bf16 or f16.
+void dequantise(const DeviceWeight& weight, DType type, void* out, cudaStream_t stream);
+
 }  // namespace chorus::kernels::cuda

@@ -73,6 +73,7 @@ void add_sagemaker(Presets& presets) {
   }
   presets.model_from("opt/ml/model");
   presets.take("revision", "HF_MODEL_REVISION");
+  presets.take("quantize", "HF_MODEL_QUANTIZE");
   if (presets.value("SM_NUM_GPUS") != "0") presets.take("num-shard", "SM_NUM_GPUS");  // 0: no GPU
   if (presets.given("SAGEMAKER_BIND_TO_PORT")) {
     presets.take("port", "SAGEMAKER_BIND_TO_PORT");

@@ -17,8 +17,8 @@ using modelfile::FileError;
 using modelfile::Tensor;
 using modelfile::TensorType;
 
-WeightType weight_type(TensorType type) {
-  switch (type) {
+WeightType weight_type(const Tensor& tensor) {
+  switch (tensor.type) {
     case TensorType::f32:
       return WeightType::f32;
     case TensorType::f16:
@@ -35,9 +35,16 @@ WeightType weight_type(TensorType type) {
       return WeightType::q4_k;
     case TensorType::q6_k:
       return WeightType::q6_k;
+    case TensorType::f8_e4m3:
+    case TensorType::i32:
+    case TensorType::i64:
+      break;
   }
-  assert(!"unknown tensor type");
-  return WeightType::f32;
+  throw FileError(
+      FileError::Kind::unsupported,
+      fmt::format("tensor {} is {}, which is read as the matrix of a linear layer alone, "
+                  "as config.json's quantization_config describes it",
+                  tensor.name, modelfile::name_of(tensor.type)));
 }
 
 void expect_size(const Tensor& tensor, std::string_view what, int64_t got, int64_t expected) {
@@ -83,7 +90,11 @@ struct Loader::Matrix {
 
 Loader::Loader(kernels::Ops& ops, const modelfile::Model& model, const ModelShape& shape,
                const Partition& partition)
-    : ops_(ops), model_(model), shape_(shape), partition_(partition) {}
+    : ops_(ops),
+      model_(model),
+      shape_(shape),
+      partition_(partition),
+      quantisation_(read_quantisation(model.config())) {}
 
 bool Loader::gguf() const {
   return model_.config().format() == modelfile::Format::gguf;
@@ -113,7 +124,7 @@ Loader::Matrix Loader::matrix_of(const Source& source, const Tensor& tensor, int
   if (!stacked) expect_size(tensor, "dimensions", dimensions, 2);
   if (stacked) expect_size(tensor, "experts", tensor.shape[0], experts);
   Matrix matrix{.data = tensor.data.data(),
-                .type = weight_type(tensor.type),
+                .type = weight_type(tensor),
                 .rows = tensor.shape[stacked ? 1 : 0],
                 .cols = tensor.shape[stacked ? 2 : 1],
                 .transposed = !gguf() && source.safetensors_transposed};
@@ -201,16 +212,40 @@ kernels::WeightPart Loader::part_of(const Source& source, const Tensor& tensor,
   return part;
 }
 
+// Nothing where the tensor is plain, or there is none.
+std::optional<kernels::WeightPart> Loader::scaled_part(const Source& source, int layer,
+                                                       int64_t expert) const {
+  const std::string name = fmt::format(fmt::runtime(source.safetensors), layer, expert);
+  const auto scaled = find_scaled(
+      quantisation_, name, [this](const std::string& other) { return find_tensor(model_, other); });
+  if (!scaled) return std::nullopt;
+  const Tensor shape{
+      .name = name, .type = TensorType::f32, .shape = {scaled->rows, scaled->cols}, .data = {}};
+  kernels::WeightPart part = part_of(source, shape,
+                                     {.data = scaled->data,
+                                      .type = scaled->type,
+                                      .rows = scaled->rows,
+                                      .cols = scaled->cols,
+                                      .transposed = source.safetensors_transposed});
+  part.source_rows = scaled->rows;
+  part.scales = scaled->scales;
+  return part;
+}
+
 kernels::Weight Loader::load(const TensorEntry& entry, int layer) {
   kernels::WeightDescription matrix;
   kernels::VectorDescription vector;
   vector.add = gguf() ? 0 : entry.safetensors_add;
   for (const Source& source : entry.parts) {
+    if (auto part = scaled_part(source, layer, 0)) {
+      matrix.parts.push_back(std::move(*part));
+      continue;
+    }
     const Tensor* tensor = find(entry, source, layer, 0);
     if (tensor == nullptr) return nullptr;
     if (tensor->shape.size() == 1) {
       vector.parts.push_back({.data = tensor->data.data(),
-                              .type = weight_type(tensor->type),
+                              .type = weight_type(*tensor),
                               .range = rows_of(source, *tensor, tensor->shape[0]),
                               .order = order_of(source),
                               .head_dim = shape_.head_dim});
@@ -230,6 +265,10 @@ std::vector<kernels::Weight> Loader::load_experts(const TensorEntry& entry, int 
   for (int64_t expert = 0; expert < experts; ++expert) {
     kernels::WeightDescription matrix;
     for (const Source& source : entry.parts) {
+      if (auto part = scaled_part(source, layer, expert)) {
+        matrix.parts.push_back(std::move(*part));
+        continue;
+      }
       const Tensor& tensor = *find(entry, source, layer, expert);
       matrix.parts.push_back(part_of(source, tensor, matrix_of(source, tensor, expert, experts)));
     }
@@ -243,7 +282,7 @@ kernels::Weight Loader::load_table(const TensorEntry& entry) {
   expect_size(*tensor, "dimensions", static_cast<int64_t>(tensor->shape.size()), 2);
   expect_size(*tensor, "rows", tensor->shape[0], shape_.vocab);
   return ops_.prepare_table({.data = tensor->data.data(),
-                             .type = weight_type(tensor->type),
+                             .type = weight_type(*tensor),
                              .source_cols = tensor->shape[1],
                              .rows = {0, tensor->shape[0]},
                              .cols = {0, tensor->shape[1]}});

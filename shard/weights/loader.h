@@ -9,6 +9,7 @@
 #include "modelfile/error.h"
 #include "modelfile/model.h"
 #include "shard/weights/partition.h"
+#include "shard/weights/quantisation.h"
 #include "shard/weights/tensor_table.h"
 
 namespace chorus::weights {
@@ -45,12 +46,15 @@ class Loader {
   kernels::Range cols_of(const Source& source, const modelfile::Tensor& tensor, int64_t cols) const;
   kernels::WeightPart part_of(const Source& source, const modelfile::Tensor& tensor,
                               const Matrix& matrix) const;
+  std::optional<kernels::WeightPart> scaled_part(const Source& source, int layer,
+                                                 int64_t expert) const;
   kernels::RowOrder order_of(const Source& source) const;
 
   kernels::Ops& ops_;
   const modelfile::Model& model_;
   ModelShape shape_;
   Partition partition_;
+  Quantisation quantisation_;
 };
 
 }  // namespace chorus::weights

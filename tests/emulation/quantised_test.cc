@@ -129,7 +129,7 @@ double worst(const std::vector<float>& out, const Source& source, const Input& x
 }
 
 void multiply(const kernels::cuda::MatmulArgs& args) {
-  kernels::cuda::matmul_quantised(args, nullptr, false, nullptr);
+  kernels::cuda::matmul_quantised(args, nullptr, true, nullptr);
 }
 
 constexpr DType kOperands[] = {DType::bf16, DType::f16, DType::f32};
@@ -299,6 +299,24 @@ TEST_CASE("a row of a quantised matmul has the same bits alone and among others"
       multiply(
           {.out = {out.data(), DType::f32, 1, 32}, .x = alone.view(), .weight = &packed.weight});
       CHECK(std::equal(out.begin(), out.end(), all.begin() + row * 32));
+    }
+  }
+}
+
+TEST_CASE("a quantised matmul of many rows rounds its weights once") {
+  for (Source& source : all_sources(48, 512)) {
+    INFO(source.name);
+    source.part.cols = {128, 480};
+    PackedOnDevice packed({source.part});
+    for (const DType type : {DType::bf16, DType::f16}) {
+      Input x = random_input(type, 65, 352);
+      std::vector<float> out(65 * 48, NAN);
+      std::vector<std::byte> workspace(
+          static_cast<size_t>(kernels::cuda::quantised_workspace_bytes(packed.weight, 65)));
+      kernels::cuda::matmul_quantised(
+          {.out = {out.data(), DType::f32, 65, 48}, .x = x.view(), .weight = &packed.weight},
+          workspace.data(), false, nullptr);
+      CHECK(worst(out, source, x, 48, 0) < (type == DType::bf16 ? 8e-4 : 1e-4));
     }
   }
 }

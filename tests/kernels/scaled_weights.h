@@ -26,6 +26,7 @@ struct ScaledShape {
   bool zeros = false;      // of 4-bit types; without: 8
   bool act_order = false;  // GPTQ's g_idx, shuffled
   uint32_t seed = 1;
+  float scale_min = 0.01F;  // scales are up to eleven times that
 };
 
 inline double e4m3_value(int code) {
@@ -119,7 +120,7 @@ class ScaledMatrix {
   void make_scales() {
     scales_.resize(static_cast<size_t>(row_groups_ * col_groups_));
     for (double& scale : scales_) {
-      const float value = 0.01F + 0.0001F * static_cast<float>(random_() % 1000);
+      const float value = shape_.scale_min * (1 + 0.01F * static_cast<float>(random_() % 1000));
       uint16_t half = 0;
       if (shape_.scale_type == WeightType::f32) {
         scale = value;

@@ -101,25 +101,27 @@ TEST_CASE("HOSTNAME counts only where it is an IP address") {
 }
 
 TEST_CASE("what an environment implies counts behind flags, and is told") {
-  const Variables cloud{{"AIP_HTTP_PORT", "8080"}, {"PORT", "80"}, {"HF_MODEL_QUANTIZE", "awq"}};
+  const Variables cloud{
+      {"AIP_HTTP_PORT", "8080"}, {"PORT", "80"}, {"HF_MODEL_TRUST_REMOTE_CODE", "true"}};
   const LauncherOptions taken = read({});
   CHECK(taken.port == 8080);
   CHECK(taken.notes ==
         std::vector<std::string>{"--port 8080: from environment variable AIP_HTTP_PORT"});
   REQUIRE(taken.warnings.size() == 1);
-  CHECK(taken.warnings[0].find("HF_MODEL_QUANTIZE") != std::string::npos);
+  CHECK(taken.warnings[0].find("HF_MODEL_TRUST_REMOTE_CODE") != std::string::npos);
   CHECK(read({"--port", "81"}).port == 81);
   CHECK(read({"--port", "81"}).notes.empty());
 }
 
 TEST_CASE("the verb serve is SageMaker's") {
-  const Variables cloud{{"HF_MODEL_ID", "acme/tiny"}, {"PORT", "80"}};
+  const Variables cloud{{"HF_MODEL_ID", "acme/tiny"}, {"HF_MODEL_QUANTIZE", "awq"}, {"PORT", "80"}};
   const auto parse = [](std::vector<const char*> words) {
     words.insert(words.begin(), "chorus-launcher");
     return *read_options(static_cast<int>(words.size()), words.data(), "1");
   };
   const LauncherOptions options = parse({"serve"});
   CHECK(options.model_id == "acme/tiny");
+  CHECK(options.quantize == "awq");
   CHECK(options.port == 8080);
   CHECK(options.payload_limit == 6'291'456);
   CHECK(options.graceful_termination_timeout == 25);
@@ -135,7 +137,6 @@ TEST_CASE("a LOG_LEVEL of another program's form is ignored with a warning") {
 
 TEST_CASE("TGI's flags that Chorus lacks are refused by name") {
   const Variables none{};
-  CHECK(refusal({"--quantize", "awq"}).find("--quantize is TGI's and not in Chorus: weights") == 0);
   CHECK(refusal({"--ngrok"}) == "--ngrok is TGI's and not in Chorus: tunnels are not built in");
 }
 
