@@ -8,15 +8,14 @@
 // permuted alike on both sides.
 //
 // One block an SM for the whole product: a *team* of warps, one for each slice of k (SumOrder in
-// plan.h; where there are more slices than warps, in two passes), takes tile after tile of 16
-// weight rows (gated: 16 gate and 16 up rows), so that the next tile's loads are on their way while
-// the last one is added up. In flight are 16 loads of 16 bytes a lane, 64 KB an SM; 4.8 TB/s over
-// 132 SMs at 1 us of latency need 36 KB.
+// plan.h), takes tile after tile of 16 weight rows (gated: 16 gate and 16 up rows), so that the
+// next tile's loads are on their way while the last one is added up. In flight are 16 loads of 16
+// bytes a lane, 128 KB an SM; at 64 KB the rate was 4 % lower, and bulk copies of rows into shared
+// memory were 20 % slower (H200).
 //
-// Half an SM's registers suffice for a block: the next product's blocks, started when this one's
-// last tiles begin, find room beside it, one on each SM, and load weights while the kernels between
-// run. Starting them earlier, or in grids of more than one block an SM, let blocks gather on the
-// SMs that were free first, which cost a third of the speed (measured on an H200).
+// A block fills an SM's registers. The next product's blocks come one to an SM as these leave and
+// load their first weights before they wait; the kernels between bring its weights into L2
+// (prefetch.h).
 // Bound: the weights' bytes.
 #include <algorithm>
 #include <cassert>
@@ -177,9 +176,9 @@ template <typename T, bool gated>
 void launch_stream(const Stream8& stream8, int multiprocessors, cudaStream_t stream) {
   const int slices = stream8.order.groups * kSlices;
   const int teams = kWarps / std::min(slices, kWarps);
-  launch(stream_kernel<T, gated>, dim3(unsigned(std::min(multiprocessors, stream8.tiles))),
-         dim3(kWarps * 32), size_t(2) * teams * slices * sizeof(TileSums < gated ? 32 : 16 >),
-         stream, stream8);
+  launch_early(stream_kernel<T, gated>, dim3(unsigned(std::min(multiprocessors, stream8.tiles))),
+               dim3(kWarps * 32), size_t(2) * teams * slices * sizeof(TileSums < gated ? 32 : 16 >),
+               stream, stream8);
 }
 
 }  // namespace
