@@ -304,11 +304,11 @@ Layout layout_of(const AttentionArgs& args, const AttentionRoom& room, void* mem
   return layout;
 }
 
-// Whether these launches need the prefill kernel. Steps of decode alone come with as many rows as
-// spans; there, a bucket is less than twice of what is live, so no span is as long as half of it.
-bool may_prefill(const AttentionArgs& args) {
-  if (static_cast<const KvBlocks&>(*args.kv).type == DType::f32) return false;
-  return args.out.rows >= (args.out.rows > args.spans.rows ? 1 : 2) * kPrefillTokens;
+// Of a multiprocessor; a block may have 1 KB less.
+int64_t shared_bytes_max(int capability) {
+  return capability == 80 || capability == 87   ? 164 << 10
+         : capability >= 90 && capability < 120 ? 228 << 10
+                                                : 100 << 10;
 }
 
 // The kernel that is fastest on sm_90a sums up in another order than the decode kernel.
@@ -316,11 +316,15 @@ bool takes_hopper(const AttentionContext& context) {
   return context.capability == 90 && !context.deterministic;
 }
 
-// Of a multiprocessor.
-int64_t shared_bytes_max(int capability) {
-  return capability == 80 || capability == 87   ? 164 << 10
-         : capability >= 90 && capability < 120 ? 228 << 10
-                                                : 100 << 10;
+// Whether these launches include a prefill kernel; where its tiles do not fit, the decode kernel
+// serves all. Steps of decode alone come with as many rows as spans; there, a bucket is less than
+// twice of what is live, so no span is as long as half of it.
+bool may_prefill(const AttentionArgs& args, const AttentionContext& context) {
+  if (static_cast<const KvBlocks&>(*args.kv).type == DType::f32) return false;
+  if (prefill_shared_bytes(args.head_dim) + 1024 > shared_bytes_max(context.capability)) {
+    return false;
+  }
+  return args.out.rows >= (args.out.rows > args.spans.rows ? 1 : 2) * kPrefillTokens;
 }
 
 }  // namespace
@@ -347,7 +351,7 @@ void attention_plan(const AttentionArgs& args, const AttentionContext& context,
       .spans = static_cast<const Span*>(args.spans.data),
       .live = args.spans.live_rows,
       .spans_max = int(args.spans.rows),
-      .prefill_tokens = may_prefill(args) ? kPrefillTokens : INT_MAX,
+      .prefill_tokens = may_prefill(args, context) ? kPrefillTokens : INT_MAX,
       .prefill_rows = takes_hopper(context) ? kHopperRows : prefill_rows(args.head_dim),
       .in_parts = !exact};
   launch(attention_plan_kernel, dim3(1), dim3(kPlanThreads), sizeof(PlanShared), stream, shape,
@@ -363,13 +367,10 @@ void attention(const AttentionArgs& args, const AttentionContext& context, cudaS
            dim3(kExactWarps * 32), sizeof(ExactShared), stream, shape, work);
     return;
   }
-  const int64_t shared_bytes = shared_bytes_max(context.capability);
-  if (may_prefill(args) && takes_hopper(context)) {
-    prefill_hopper(shape, work, cache, stream);
-  } else if (may_prefill(args)) {
-    prefill(shape, work, cache, shared_bytes, stream);
+  if (may_prefill(args, context)) {
+    (takes_hopper(context) ? prefill_hopper : prefill)(shape, work, cache, stream);
   }
-  decode(shape, work, cache, shared_bytes, stream);
+  decode(shape, work, cache, shared_bytes_max(context.capability), stream);
 }
 
 }  // namespace chorus::kernels::cuda

@@ -42,10 +42,10 @@ __device__ inline int64_t partial_of(const Shape& shape, const Item& item, int k
 
 // The last block of a tile merges its parts, a warp per row, 32 parts at a time: lanes find out
 // what each is multiplied by, then hold two dimensions each.
-template <typename Shared>
+template <int dim, typename Shared>
 __device__ inline void merge_parts(const Shape& shape, const Work& work, const Item& item,
                                    const Rows& rows, int kv_head, Shared& shared) {
-  constexpr int kPairs = 4;  // of dimensions a lane: head_dim <= 256
+  constexpr int kPairs = dim / 64;  // of dimensions a lane
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   for (int r = warp; r < rows.count; r += kWarps) {
     float maximum = kLowest, sum = 0;
@@ -70,7 +70,7 @@ __device__ inline void merge_parts(const Shape& shape, const Work& work, const I
       __syncwarp();
       const int count = min(kMergedAtOnce, item.parts - begin);
 #pragma unroll 8
-      for (int p = 0; p < count; ++p) {
+      for (int p = 0; p < count; ++p) {  // many loads under way
         const Shares shares = shared.shares[warp][p];
         sum = merged(sum, shared.sums[warp][p], shares);
         const float* from =
@@ -121,9 +121,10 @@ __global__ void __launch_bounds__(kThreads)
     }
     ptx::commit_copies();
   };
-  for (int stage = 0; stage < stages - 1; ++stage) fetch(stage);
+  for (int stage = 0; stage < stages; ++stage) fetch(stage);
 
   int stage = 0;
+  bool full = true;  // as fetched at first: nothing has been used up yet
   for (int index = int(blockIdx.x); index < item_count * shape.kv_heads; index += int(gridDim.x)) {
     const Item item = items[index / shape.kv_heads];
     const int kv_head = index % shape.kv_heads;
@@ -150,9 +151,14 @@ __global__ void __launch_bounds__(kThreads)
         total.merge(state);
         state.clear();
       }
-      ptx::wait_copies<stages - 2>();
+      if (full) {
+        ptx::wait_copies<stages - 1>();
+      } else {
+        ptx::wait_copies<stages - 2>();
+      }
       __syncthreads();  // the tile is there for all, and nobody reads the one before any more
-      fetch((stage + stages - 1) % stages);
+      if (!full) fetch((stage + stages - 1) % stages);
+      full = false;
 
       // Scores of this warp's keys.
       float scores[warp_keys / 8][4] = {};
@@ -254,7 +260,7 @@ __global__ void __launch_bounds__(kThreads)
       }
       __syncthreads();
       if (shared.arrived + 1 == uint32_t(item.parts)) {
-        merge_parts(shape, work, item, rows, kv_head, shared);
+        merge_parts<dim>(shape, work, item, rows, kv_head, shared);
       }
     }
     __syncthreads();  // queries and `arrived` may be written again
@@ -270,15 +276,26 @@ void launch_decode(const Shape& shape, const Work& work, int64_t shared_bytes_ma
          dim3(kThreads), sizeof(Shared), stream, shape, work);
 }
 
+// Three tiles in the ring where they fit, else two (devices with 100 KB).
+template <typename T, int dim>
+void decode_dim(const Shape& shape, const Work& work, int64_t shared_bytes_max,
+                cudaStream_t stream) {
+  if (int64_t{sizeof(DecodeShared<T, dim, 3>)} + 1024 <= shared_bytes_max) {
+    launch_decode<T, dim, 3>(shape, work, shared_bytes_max, stream);
+  } else {
+    launch_decode<T, dim, 2>(shape, work, shared_bytes_max, stream);
+  }
+}
+
 template <typename T>
 void decode_as(const Shape& shape, const Work& work, int64_t shared_bytes_max,
                cudaStream_t stream) {
   if (shape.head_dim <= 64) {
     launch_decode<T, 64, 3>(shape, work, shared_bytes_max, stream);
   } else if (shape.head_dim <= 128) {
-    launch_decode<T, 128, 3>(shape, work, shared_bytes_max, stream);
+    decode_dim<T, 128>(shape, work, shared_bytes_max, stream);
   } else {
-    launch_decode<T, 256, 3>(shape, work, shared_bytes_max, stream);
+    decode_dim<T, 256>(shape, work, shared_bytes_max, stream);
   }
 }
 

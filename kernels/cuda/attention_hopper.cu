@@ -328,6 +328,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       hopper::init(shared.values_empty[stage], kConsumers * 4);
     }
     hopper::publish_inits();
+    hopper::prefetch_map(keys_map);
+    hopper::prefetch_map(values_map);
   }
   __syncthreads();
   ptx::wait_for_predecessor();

@@ -168,24 +168,20 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 template <typename T, int dim>
-void launch_prefill(const Shape& shape, const Work& work, int64_t shared_bytes_max,
-                    cudaStream_t stream) {
-  using Shared = PrefillShared<T, dim>;
-  dim3 grid = grid_of(shape, sizeof(Shared), shared_bytes_max);
-  grid.x = unsigned(shape.multiprocessors);  // registers allow one block
-  launch(attention_prefill_kernel<T, dim>, grid, dim3(kThreads), sizeof(Shared), stream, shape,
-         work);
+void launch_prefill(const Shape& shape, const Work& work, cudaStream_t stream) {
+  // Registers allow one block a multiprocessor.
+  launch(attention_prefill_kernel<T, dim>, dim3(unsigned(shape.multiprocessors)), dim3(kThreads),
+         sizeof(PrefillShared<T, dim>), stream, shape, work);
 }
 
 template <typename T>
-void prefill_as(const Shape& shape, const Work& work, int64_t shared_bytes_max,
-                cudaStream_t stream) {
+void prefill_as(const Shape& shape, const Work& work, cudaStream_t stream) {
   if (shape.head_dim <= 64) {
-    launch_prefill<T, 64>(shape, work, shared_bytes_max, stream);
+    launch_prefill<T, 64>(shape, work, stream);
   } else if (shape.head_dim <= 128) {
-    launch_prefill<T, 128>(shape, work, shared_bytes_max, stream);
+    launch_prefill<T, 128>(shape, work, stream);
   } else {
-    launch_prefill<T, 256>(shape, work, shared_bytes_max, stream);
+    launch_prefill<T, 256>(shape, work, stream);
   }
 }
 
@@ -195,12 +191,17 @@ int prefill_rows(int head_dim) {
   return head_dim > 128 ? kRows<256> : kRows<128>;
 }
 
-void prefill(const Shape& shape, const Work& work, DType cache, int64_t shared_bytes_max,
-             cudaStream_t stream) {
+int64_t prefill_shared_bytes(int head_dim) {
+  return head_dim <= 64    ? sizeof(PrefillShared<__half, 64>)
+         : head_dim <= 128 ? sizeof(PrefillShared<__half, 128>)
+                           : sizeof(PrefillShared<__half, 256>);
+}
+
+void prefill(const Shape& shape, const Work& work, DType cache, cudaStream_t stream) {
   if (cache == DType::f16) {
-    prefill_as<__half>(shape, work, shared_bytes_max, stream);
+    prefill_as<__half>(shape, work, stream);
   } else {
-    prefill_as<__nv_bfloat16>(shape, work, shared_bytes_max, stream);
+    prefill_as<__nv_bfloat16>(shape, work, stream);
   }
 }
 

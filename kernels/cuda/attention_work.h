@@ -315,8 +315,8 @@ inline dim3 grid_of(const Shape& shape, int64_t shared_bytes, int64_t shared_byt
 // `shared_bytes_max`: of a multiprocessor.
 void decode(const Shape& shape, const Work& work, DType cache, int64_t shared_bytes_max,
             cudaStream_t stream);
-void prefill(const Shape& shape, const Work& work, DType cache, int64_t shared_bytes_max,
-             cudaStream_t stream);
+void prefill(const Shape& shape, const Work& work, DType cache, cudaStream_t stream);
+int64_t prefill_shared_bytes(int head_dim);
 void prefill_hopper(const Shape& shape, const Work& work, DType cache, cudaStream_t stream);
 int prefill_rows(int head_dim);          // query rows of an item of prefill
 inline constexpr int kHopperRows = 128;  // and of prefill_hopper
