@@ -99,9 +99,9 @@ TEST_CASE("what is no safetensors header is refused", "[modelfile]") {
 }
 
 TEST_CASE("wrong dtypes, shapes and offsets name their tensor", "[modelfile]") {
-  const Refusal unread = refusal_of(lone("\"I64\"", "[1]", "[0,8]"), "xxxxxxxx");
+  const Refusal unread = refusal_of(lone("\"U64\"", "[1]", "[0,8]"), "xxxxxxxx");
   CHECK(unread.kind == Kind::unsupported);
-  CHECK(unread.names("tensor t has type I64, which Chorus does not read yet"));
+  CHECK(unread.names("tensor t has type U64, which Chorus does not read yet"));
   CHECK(refusal_of(lone("7", "[1]", "[0,4]"), "xxxx").names("tensor t has no dtype"));
   CHECK(refusal_of(lone("\"F32\"", "1", "[0,4]"), "xxxx").names("tensor t has no list shape"));
   CHECK(refusal_of(lone("\"F32\"", "[-1]", "[0,4]"), "xxxx").names("tensor t: shape"));

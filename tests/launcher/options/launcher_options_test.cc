@@ -152,7 +152,7 @@ TEST_CASE("harmless flags of TGI are accepted with a warning") {
 }
 
 TEST_CASE("as variables TGI's other flags only warn") {
-  const Variables set{{"QUANTIZE", "awq"}, {"PROMETHEUS_PORT", "tcp://10.0.0.1:9090"}};
+  const Variables set{{"ROPE_FACTOR", "2"}, {"PROMETHEUS_PORT", "tcp://10.0.0.1:9090"}};
   CHECK(read({}).warnings.size() == 2);
 }
 

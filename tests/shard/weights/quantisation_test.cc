@@ -320,7 +320,7 @@ TEST_CASE("a quantisation that Chorus does not read is refused by its key") {
   CHECK(refused(R"({"quant_method":"gptq","bits":4})").empty());
 }
 
-TEST_CASE("--quantize must say what the checkpoint is") {
+TEST_CASE("what --quantize says must be what the checkpoint is") {
   test::ScratchFolder folder;
   const auto check = [&](const std::string& config, const std::string& wanted) {
     write_folder(folder.path() / "model", Tensors(), config);
