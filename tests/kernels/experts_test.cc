@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <map>
 #include <numeric>
 
 #include "tests/kernels/backends.h"
@@ -206,6 +207,10 @@ TEST_CASE("experts of quantised weights are near and do not depend on other toke
   const Case shape{6, 2, 256, 200, Gate::silu, false, false, 40};
   for (const TypeFacts& facts : kTypes) {
     const Mixture mixture(facts, shape);
+    std::map<size_t, double> right;  // some elements of the result
+    for (int64_t i = 0; i < 33 * shape.hidden; i += 397) {
+      right[static_cast<size_t>(i)] = mixture.expected(i / shape.hidden, i % shape.hidden);
+    }
     std::vector<float> cpu;  // of all instruction sets
     for (const Backend& backend : backends()) {
       if (!backend.experts) continue;
@@ -223,10 +228,9 @@ TEST_CASE("experts of quantised weights are near and do not depend on other toke
         REQUIRE(same_bits(cpu, all));
       }
       double error = 0, size = 0;
-      for (int64_t i = 0; i < static_cast<int64_t>(all.size()); i += 97) {
-        const double right = mixture.expected(i / 256, i % 256);
-        error = std::max(error, std::fabs(all[static_cast<size_t>(i)] - right));
-        size = std::max(size, std::fabs(right));
+      for (const auto& [at, value] : right) {
+        error = std::max(error, std::fabs(all[at] - value));
+        size = std::max(size, std::fabs(value));
       }
       REQUIRE(error <= (backend.exact_inputs ? 1e-5 : 1e-3) * size);
     }
