@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <stdexcept>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -16,41 +18,111 @@
 namespace chorus::bench {
 namespace {
 
-constexpr size_t kPieceElements = size_t{8} << 20;
+constexpr int64_t kPieceBytes = int64_t{16} << 20;
+constexpr int64_t kGroup = 128;  // input columns that share a scale, in 4 bits
+
+// What a tensor is filled with.
+enum class Fill : uint8_t { normal_bf16, ones_bf16, codes_e4m3, codes_i4, scales_f16, scale_f32 };
 
 struct NamedShape {
   std::string name;
   std::vector<int64_t> shape;
-  bool ones = false;
+  Fill fill = Fill::normal_bf16;
 };
+
+std::string_view dtype_of(Fill fill) {
+  switch (fill) {
+    case Fill::normal_bf16:
+    case Fill::ones_bf16:
+      return "BF16";
+    case Fill::codes_e4m3:
+      return "F8_E4M3";
+    case Fill::codes_i4:
+      return "I32";
+    case Fill::scales_f16:
+      return "F16";
+    case Fill::scale_f32:
+      return "F32";
+  }
+  return "";
+}
+
+int64_t bytes_of(const NamedShape& tensor) {
+  const std::string_view dtype = dtype_of(tensor.fill);
+  int64_t count = dtype == "F8_E4M3" ? 1 : dtype == "I32" || dtype == "F32" ? 4 : 2;
+  for (const int64_t size : tensor.shape) count *= size;
+  return count;
+}
+
+// A linear layer [rows, cols] as its checkpoints keep it.
+void add_linear(std::vector<NamedShape>& all, const std::string& name, int64_t rows, int64_t cols,
+                const std::string& quantisation) {
+  if (quantisation == "fp8") {
+    all.push_back({name + ".weight", {rows, cols}, Fill::codes_e4m3});
+    all.push_back({name + ".weight_scale", {1}, Fill::scale_f32});
+  } else if (quantisation == "gptq") {
+    all.push_back({name + ".qweight", {cols / 8, rows}, Fill::codes_i4});
+    all.push_back({name + ".qzeros", {cols / kGroup, rows / 8}, Fill::codes_i4});
+    all.push_back({name + ".scales", {cols / kGroup, rows}, Fill::scales_f16});
+  } else {
+    all.push_back({name + ".weight", {rows, cols}});
+  }
+}
 
 std::vector<NamedShape> tensors_of(const SyntheticShape& s) {
   const int64_t q = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
   std::vector<NamedShape> all = {{"model.embed_tokens.weight", {s.vocab, s.hidden}}};
   for (int64_t layer = 0; layer < s.layers; ++layer) {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
-    const NamedShape of_layer[] = {{"input_layernorm.weight", {s.hidden}, true},
-                                   {"self_attn.q_proj.weight", {q, s.hidden}},
-                                   {"self_attn.k_proj.weight", {kv, s.hidden}},
-                                   {"self_attn.v_proj.weight", {kv, s.hidden}},
-                                   {"self_attn.o_proj.weight", {s.hidden, q}},
-                                   {"post_attention_layernorm.weight", {s.hidden}, true},
-                                   {"mlp.gate_proj.weight", {s.ffn, s.hidden}},
-                                   {"mlp.up_proj.weight", {s.ffn, s.hidden}},
-                                   {"mlp.down_proj.weight", {s.hidden, s.ffn}}};
-    for (const NamedShape& tensor : of_layer) {
-      all.push_back({prefix + tensor.name, tensor.shape, tensor.ones});
-    }
+    const auto linear = [&](const char* name, int64_t rows, int64_t cols) {
+      add_linear(all, prefix + name, rows, cols, s.quantisation);
+    };
+    all.push_back({prefix + "input_layernorm.weight", {s.hidden}, Fill::ones_bf16});
+    linear("self_attn.q_proj", q, s.hidden);
+    linear("self_attn.k_proj", kv, s.hidden);
+    linear("self_attn.v_proj", kv, s.hidden);
+    linear("self_attn.o_proj", s.hidden, q);
+    all.push_back({prefix + "post_attention_layernorm.weight", {s.hidden}, Fill::ones_bf16});
+    linear("mlp.gate_proj", s.ffn, s.hidden);
+    linear("mlp.up_proj", s.ffn, s.hidden);
+    linear("mlp.down_proj", s.hidden, s.ffn);
   }
-  all.push_back({"model.norm.weight", {s.hidden}, true});
+  all.push_back({"model.norm.weight", {s.hidden}, Fill::ones_bf16});
   all.push_back({"lm_head.weight", {s.vocab, s.hidden}});
   return all;
 }
 
-int64_t bytes_of(const NamedShape& tensor) {
-  int64_t count = 2;
-  for (const int64_t size : tensor.shape) count *= size;
-  return count;
+// kPieceBytes of random content; a tensor repeats it.
+std::vector<uint16_t> piece_of(Fill fill) {
+  std::vector<uint16_t> piece(kPieceBytes / 2);
+  std::mt19937_64 random(static_cast<uint64_t>(fill) + 1);
+  std::normal_distribution<float> normal(0, 0.02F);
+  // A prime number of draws, repeated: neighbouring rows differ.
+  std::vector<uint16_t> draws(1'048'573);
+  for (uint16_t& draw : draws) {
+    switch (fill) {
+      case Fill::normal_bf16:
+        draw = kernels::f32_to_bf16(normal(random));
+        break;
+      case Fill::ones_bf16:
+        draw = kernels::f32_to_bf16(1);
+        break;
+      case Fill::codes_e4m3:
+        draw = static_cast<uint16_t>(random() & 0xb7b7);  // magnitudes below 1, no NaN
+        break;
+      case Fill::codes_i4:
+        draw = static_cast<uint16_t>(random());
+        break;
+      case Fill::scales_f16:
+        draw = kernels::f32_to_f16(0.005F);
+        break;
+      case Fill::scale_f32:
+        draw = 0x3d00;  // of both halves of an f32: 0.03
+        break;
+    }
+  }
+  for (size_t i = 0; i < piece.size(); ++i) piece[i] = draws[i % draws.size()];
+  return piece;
 }
 
 void write_at(int file, const void* data, size_t bytes, int64_t at) {
@@ -67,27 +139,50 @@ void write_at(int file, const void* data, size_t bytes, int64_t at) {
 }  // namespace
 
 SyntheticShape synthetic_shape(const std::string& name) {
-  if (name == "llama-8b") return {name, 4096, 32, 32, 8, 128, 14336, 128256, 16384};
-  if (name == "llama-1b") return {name, 2048, 16, 32, 8, 64, 8192, 128256, 16384};
-  if (name == "tiny") return {name, 256, 2, 4, 2, 64, 512, 1024, 2048};
-  throw std::invalid_argument("no synthetic shape is called \"" + name +
-                              "\"; there are llama-8b, llama-1b, tiny");
+  std::string base = name, quantisation;
+  for (const char* ending : {"fp8", "gptq"}) {
+    const std::string suffix = std::string("-") + ending;
+    if (!name.ends_with(suffix)) continue;
+    base.resize(name.size() - suffix.size());
+    quantisation = ending;
+  }
+  SyntheticShape shape;
+  if (base == "llama-8b") shape = {base, 4096, 32, 32, 8, 128, 14336, 128256, 16384, ""};
+  if (base == "llama-1b") shape = {base, 2048, 16, 32, 8, 64, 8192, 128256, 16384, ""};
+  if (base == "tiny") shape = {base, 256, 2, 4, 2, 64, 512, 1024, 2048, ""};
+  if (shape.hidden == 0) {
+    throw std::invalid_argument("no synthetic shape is called \"" + name +
+                                "\"; there are llama-8b, llama-1b and tiny, plain or with -fp8 or "
+                                "-gptq behind");
+  }
+  shape.name = name;
+  shape.quantisation = quantisation;
+  return shape;
 }
 
 void write_synthetic_model(const std::filesystem::path& folder, const SyntheticShape& s) {
   std::filesystem::create_directories(folder);
-  const nlohmann::json config = {{"architectures", {"LlamaForCausalLM"}},
-                                 {"hidden_size", s.hidden},
-                                 {"num_hidden_layers", s.layers},
-                                 {"num_attention_heads", s.heads},
-                                 {"num_key_value_heads", s.kv_heads},
-                                 {"head_dim", s.head_dim},
-                                 {"intermediate_size", s.ffn},
-                                 {"vocab_size", s.vocab},
-                                 {"max_position_embeddings", s.context},
-                                 {"rms_norm_eps", 1e-5},
-                                 {"rope_theta", 500000.0},
-                                 {"torch_dtype", "bfloat16"}};
+  nlohmann::json config = {{"architectures", {"LlamaForCausalLM"}},
+                           {"hidden_size", s.hidden},
+                           {"num_hidden_layers", s.layers},
+                           {"num_attention_heads", s.heads},
+                           {"num_key_value_heads", s.kv_heads},
+                           {"head_dim", s.head_dim},
+                           {"intermediate_size", s.ffn},
+                           {"vocab_size", s.vocab},
+                           {"max_position_embeddings", s.context},
+                           {"rms_norm_eps", 1e-5},
+                           {"rope_theta", 500000.0},
+                           {"torch_dtype", "bfloat16"}};
+  if (s.quantisation == "fp8") {
+    config["quantization_config"] = {{"quant_method", "fp8"}, {"activation_scheme", "dynamic"}};
+  } else if (s.quantisation == "gptq") {
+    config["quantization_config"] = {{"quant_method", "gptq"},
+                                     {"bits", 4},
+                                     {"group_size", kGroup},
+                                     {"desc_act", false},
+                                     {"sym", true}};
+  }
   std::ofstream(folder / "config.json") << config.dump(2);
 
   const auto tensors = tensors_of(s);
@@ -96,7 +191,7 @@ void write_synthetic_model(const std::filesystem::path& folder, const SyntheticS
   for (const NamedShape& tensor : tensors) {
     const int64_t begin = end;
     end += bytes_of(tensor);
-    header[tensor.name] = {{"dtype", "BF16"}, {"shape", tensor.shape}};
+    header[tensor.name] = {{"dtype", dtype_of(tensor.fill)}, {"shape", tensor.shape}};
     header[tensor.name]["data_offsets"] = nlohmann::json::array({begin, end});
   }
   std::string text = header.dump();
@@ -110,37 +205,31 @@ void write_synthetic_model(const std::filesystem::path& folder, const SyntheticS
   write_at(file, &size, sizeof size, 0);
   write_at(file, text.data(), text.size(), sizeof size);
 
-  std::vector<uint16_t> piece(kPieceElements);
-  std::mt19937_64 random(1);
-  std::normal_distribution<float> normal(0, 0.02F);
-  // A prime number of draws, repeated: neighbouring rows differ.
-  std::vector<uint16_t> draws(1'048'573);
-  for (uint16_t& draw : draws) draw = kernels::f32_to_bf16(normal(random));
-  for (size_t i = 0; i < piece.size(); ++i) piece[i] = draws[i % draws.size()];
-  const auto piece_bytes = static_cast<int64_t>(piece.size() * 2);
-
+  std::map<Fill, std::vector<uint16_t>> pieces;
+  struct Part {
+    const void* from;
+    int64_t at, bytes;
+  };
+  std::vector<Part> parts;
+  int64_t at = data;
+  for (const NamedShape& tensor : tensors) {
+    auto& piece = pieces[tensor.fill];
+    if (piece.empty()) piece = piece_of(tensor.fill);
+    for (int64_t done = 0; done < bytes_of(tensor); done += kPieceBytes) {
+      parts.push_back({piece.data(), at + done, std::min(kPieceBytes, bytes_of(tensor) - done)});
+    }
+    at += bytes_of(tensor);
+  }
   const unsigned threads = std::clamp(std::thread::hardware_concurrency(), 1U, 8U);
   std::vector<std::thread> writers;
   for (unsigned t = 0; t < threads; ++t) {
     writers.emplace_back([&, t] {
-      const int64_t total_pieces = (end + piece_bytes - 1) / piece_bytes;
-      for (int64_t i = t; i < total_pieces; i += threads) {
-        const int64_t at = i * piece_bytes;
-        write_at(file, piece.data(), static_cast<size_t>(std::min(piece_bytes, end - at)),
-                 data + at);
+      for (size_t i = t; i < parts.size(); i += threads) {
+        write_at(file, parts[i].from, static_cast<size_t>(parts[i].bytes), parts[i].at);
       }
     });
   }
   for (std::thread& writer : writers) writer.join();
-  int64_t at = data;
-  for (const NamedShape& tensor : tensors) {
-    const int64_t bytes = bytes_of(tensor);
-    if (tensor.ones) {
-      const std::vector<uint16_t> ones(static_cast<size_t>(bytes / 2), kernels::f32_to_bf16(1));
-      write_at(file, ones.data(), static_cast<size_t>(bytes), at);
-    }
-    at += bytes;
-  }
   close(file);
 }
 
