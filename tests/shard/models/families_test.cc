@@ -16,21 +16,33 @@ using namespace chorus::tests;
 
 namespace {
 
-using MakeOps = std::unique_ptr<kernels::Ops> (*)(const kernels::CpuOptions&);
+// `bf16`: what the weights are stored in, and what a backend that can multiplies in.
+using MakeOps = std::unique_ptr<kernels::Ops> (*)(const kernels::CpuOptions&, bool bf16);
 
 struct FamilyBackend {
   const char* name;
   MakeOps make;
-  double f32, bf16;  // how far a logit may be off
+  double f32, bf16;  // how far a logit may be off, as a part of the largest one
+  int ranks_most;
+  bool mixtures;  // has operations for experts
 };
-constexpr FamilyBackend kBackends[] = {
-    {"reference", kernels::make_reference_ops, 1e-3, 1e-3},
+const FamilyBackend kBackends[] = {
+    {"reference", [](const auto& cpu, bool) { return kernels::make_reference_ops(cpu); }, 1e-5,
+     1e-5, 2, true},
     // Keys and values in f16.
-    {"cpu", kernels::make_cpu_ops, 1e-2, 1e-2},
+    {"cpu", [](const auto& cpu, bool) { return kernels::make_cpu_ops(cpu); }, 2e-3, 2e-3, 2, true},
+#ifdef CHORUS_HAS_EMULATION
+    {"emulated",
+     [](const auto&, bool bf16) {
+       const auto type = bf16 ? kernels::DType::bf16 : kernels::DType::f32;
+       return kernels::make_emulated_ops({.operand = type, .kv = type});
+     },
+     1e-5, 2e-2, 1, false},
+#endif
 };
 
 struct Difference {
-  double largest = 0;
+  double largest = 0;   // of a logit, as a part of the largest logit
   int other_first = 0;  // positions with another likeliest token
 };
 
@@ -44,7 +56,7 @@ Difference compare(const TinyModel& tiny, const std::filesystem::path& path, boo
                    const FamilyBackend& backend, int ranks) {
   const auto model = modelfile::open_model(path);
   const auto checked = [&](const kernels::CpuOptions& options) {
-    return kernels::make_checked_ops(backend.make(options), true);
+    return kernels::make_checked_ops(backend.make(options, bf16), true);
   };
   LocalGroup group(*model,
                    {.ranks = ranks,
@@ -54,6 +66,10 @@ Difference compare(const TinyModel& tiny, const std::filesystem::path& path, boo
   const auto prompt = tiny.prompt();
   const auto expected = tiny.logits(bf16);
   const auto positions = tiny.positions();
+  double scale = 0;
+  for (const auto& row : expected) {
+    for (const float logit : row) scale = std::max<double>(scale, std::abs(logit));
+  }
   Difference difference;
   int64_t done = 0, held = 0;
   for (size_t i = 0; i < positions.size(); ++i) {
@@ -71,7 +87,7 @@ Difference compare(const TinyModel& tiny, const std::filesystem::path& path, boo
     const auto logits = group.logits(0);
     for (size_t id = 0; id < logits.size(); ++id) {
       const double off = std::abs(logits[id] - expected[i][id]);
-      difference.largest = std::isnan(off) ? INFINITY : std::max(difference.largest, off);
+      difference.largest = std::isnan(off) ? INFINITY : std::max(difference.largest, off / scale);
     }
     difference.other_first += first_of(logits) != first_of(expected[i]);
   }
@@ -79,7 +95,12 @@ Difference compare(const TinyModel& tiny, const std::filesystem::path& path, boo
 }
 
 void check(const TinyModel& tiny, const std::filesystem::path& path, bool bf16, int ranks) {
+  const bool mixture =
+      std::any_of(tiny.json()["tensors"].begin(), tiny.json()["tensors"].end(), [](const auto& t) {
+        return t[0].template get<std::string>().find(".experts.") != std::string::npos;
+      });
   for (const FamilyBackend& backend : kBackends) {
+    if (ranks > backend.ranks_most || (mixture && !backend.mixtures)) continue;
     CAPTURE(backend.name, bf16, ranks);
     const Difference difference = compare(tiny, path, bf16, backend, ranks);
     std::cout << "  " << backend.name << (bf16 ? " bf16" : " f32") << ", ranks " << ranks
