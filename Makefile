@@ -15,8 +15,9 @@ setup: ## install the Debian packages that are missing
 	@deploy/setup/packages.sh build
 
 .PHONY: build
-build: setup ## build Release into build/release/bin/
-	@cmake --preset release --log-level=WARNING
+build: setup ## build Release into build/release/bin/ (CUDA_ARCHITECTURES=90a-real: for these GPUs alone)
+	@cmake --preset release --log-level=WARNING \
+	  $(if $(CUDA_ARCHITECTURES),-DCHORUS_CUDA_ARCHITECTURES="$(CUDA_ARCHITECTURES)")
 	@cmake --build --preset release -j $(JOBS)
 
 .PHONY: model
@@ -30,7 +31,7 @@ serve: build model ## build, fetch the default model, serve on port 3000 (PORT=.
 .PHONY: test
 test: ## set up, build Release, run unit tests, end-to-end tests and lints
 	@deploy/setup/packages.sh build test
-	@$(MAKE) --no-print-directory build model
+	@$(MAKE) --no-print-directory build model CUDA_ARCHITECTURES=90a-real
 	@deploy/setup/venv.sh .venv tests/e2e/requirements.txt
 	@[ ! -x /usr/local/cuda/bin/nvcc ] || deploy/setup/venv.sh .venv-kernel-table bench/kernel_report_requirements.txt
 	@ctest --preset release -j $(JOBS) --output-on-failure

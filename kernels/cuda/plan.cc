@@ -32,8 +32,7 @@ SumOrder sum_order(const MatmulShape& shape, const DeviceLimits& limits) {
 
 MatmulPlan plan_matmul(const MatmulShape& shape, const DeviceLimits& limits) {
   if (shape.format == WeightFormat::f32) return {.kernel = MatmulKernel::f32};
-  // matmul_hopper streams weights faster than matmul_few does for more than one tile of tokens.
-  const int64_t few_max = limits.capability == 90 ? kStreamRowsMax : kFewRowsMax;
+  const int64_t few_max = limits.capability == 90 ? kFewRowsMaxHopper : kFewRowsMax;
   if (shape.rows > few_max && !shape.deterministic) return {.kernel = MatmulKernel::many};
   MatmulPlan plan{.kernel = MatmulKernel::stream, .order = sum_order(shape, limits)};
   if (shape.rows <= kStreamRowsMax) return plan;
