@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "kernels/cuda_ranks.h"
 #include "kernels/ops.h"
 #include "modelfile/error.h"
 #include "modelfile/model.h"
@@ -134,25 +135,48 @@ std::unique_ptr<comm::Communicator> make_communicator(const Options& o) {
                                   });
 }
 
+#ifdef CHORUS_HAS_CUDA
+// Every rank comes to the same answer, since a group computes on GPUs or on CPUs.
+void check_gpu_ranks(const Options& o, int devices) {
+  if (devices < o.ranks) {
+    throw StartError(ExitCode::unavailable, "--num-shard " + std::to_string(o.ranks) +
+                                                " needs as many GPUs, there are " +
+                                                std::to_string(devices) + "; --num-shard " +
+                                                std::to_string(devices) + " or --device cpu works");
+  }
+  std::string why_not;
+  if (o.ranks > 1 && !kernels::cuda_ranks_can_meet(why_not)) {
+    throw StartError(ExitCode::unavailable,
+                     "several GPUs need NCCL 2, of CUDA 13, where the loader finds it: " + why_not +
+                         "; --num-shard 1 or --device cpu works without");
+  }
+}
+#endif
+
 // Null where the model runs on the CPU.
-std::unique_ptr<kernels::Ops> make_gpu_ops(const Options& o) {
+std::unique_ptr<kernels::Ops> make_gpu_ops(const Options& o, comm::Communicator& communicator) {
   std::string why_none = "this build has no CUDA backend";
 #ifdef CHORUS_HAS_CUDA
   const int devices = o.device == "cpu" ? 0 : kernels::cuda_device_count(why_none);
-  if (devices > 0 && o.ranks > 1) {
-    throw StartError(ExitCode::unavailable,
-                     "several ranks on GPUs are not built yet: --num-shard 1 or --device cpu");
-  }
-  if (devices > static_cast<int>(o.rank)) {
-    return kernels::make_cuda_ops({.device = static_cast<int>(o.rank),
-                                   .operand = o.dtype == "float16"   ? kernels::DType::f16
-                                              : o.dtype == "float32" ? kernels::DType::f32
-                                                                     : kernels::DType::bf16,
-                                   .deterministic = o.deterministic});
-  }
   if (devices > 0) {
-    why_none = "rank " + std::to_string(o.rank) + " has none: there are " + std::to_string(devices);
+    check_gpu_ranks(o, devices);
+    return kernels::make_cuda_ops(
+        {.device = static_cast<int>(o.rank),
+         .operand = o.dtype == "float16"   ? kernels::DType::f16
+                    : o.dtype == "float32" ? kernels::DType::f32
+                                           : kernels::DType::bf16,
+         .deterministic = o.deterministic,
+         .collective = &communicator},
+        {.is_lost = [&communicator] { return communicator.lost(); },
+         .on_lost =
+             [group_fd = static_cast<int>(o.group_fd)](const std::string& why) {
+               process::log_error("{}", why);
+               comm::abort_group(group_fd);
+               std::_Exit(static_cast<int>(ExitCode::fault));
+             }});
   }
+#else
+  (void)communicator;
 #endif
   if (o.device == "cuda") {
     throw StartError(ExitCode::unavailable,
@@ -162,7 +186,7 @@ std::unique_ptr<kernels::Ops> make_gpu_ops(const Options& o) {
 }
 
 std::unique_ptr<kernels::Ops> make_ops(const Options& o, comm::Communicator& communicator) {
-  if (auto gpu = make_gpu_ops(o)) return gpu;
+  if (auto gpu = make_gpu_ops(o, communicator)) return gpu;
   kernels::CpuOptions options{.threads = static_cast<int>(o.threads), .collective = &communicator};
   if (o.cpu_path == "reference") return kernels::make_reference_ops(options);
   if (o.cpu_path == "scalar") options.isa = kernels::Isa::scalar;

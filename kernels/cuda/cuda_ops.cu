@@ -10,7 +10,9 @@
 #include <map>
 
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/device_group.h"
 #include "kernels/cuda/device_weight.h"
+#include "kernels/cuda/group_rows.h"
 #include "kernels/cuda/kv_blocks.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/rows.h"
@@ -19,6 +21,7 @@
 #include "kernels/cuda/split_qkv.h"
 #include "kernels/cuda/upload_queue.h"
 #include "kernels/cuda/weights.h"
+#include "kernels/cuda_ranks.h"
 #include "kernels/ops.h"
 
 namespace chorus::kernels::cuda {
@@ -70,11 +73,15 @@ class CudaProgram final : public Program {
 
 class CudaOps final : public Ops {
  public:
-  explicit CudaOps(const CudaOptions& options)
+  CudaOps(const CudaOptions& options, const RanksWatch& watch)
       : options_(options),
         facts_(select_device(options.device)),
         loader_(options.operand, stream()),
-        uploads_(stream()) {}
+        uploads_(stream()) {
+    if (options.collective != nullptr && options.collective->ranks() > 1) {
+      group_ = make_device_group(*options.collective, watch);
+    }
+  }
   ~CudaOps() override { wait_for(stream()); }
 
   std::string description() const override {
@@ -217,6 +224,8 @@ class CudaOps final : public Ops {
   // Long steps keep memory busy by themselves.
   Prefetch of_decode(const Prefetch& ahead) const { return in_buckets_ ? ahead : Prefetch{}; }
   void launch_matmul(const MatmulArgs& args);
+  std::shared_ptr<OrderedSum> ordered_sum_of(const View& x);
+  std::shared_ptr<WholeRows> whole_logits_of(const SampleArgs& args);
   void join_gates(std::vector<Operation>& operations);
   static void look_ahead(std::vector<Operation>& operations);
   const CudaProgram& running() const { return *running_; }
@@ -226,6 +235,9 @@ class CudaOps final : public Ops {
   Stream stream_;
   WeightLoader loader_;
   UploadQueue uploads_;
+  std::unique_ptr<DeviceGroup> group_;                               // null: a rank alone
+  std::map<const void*, std::shared_ptr<OrderedSum>> ordered_sums_;  // by what is summed
+  std::map<const void*, std::shared_ptr<WholeRows>> whole_logits_;   // by the slice
   std::vector<Memory> memory_;
   std::map<const std::byte*, std::vector<std::byte>> shadows_;
   std::unique_ptr<CudaProgram> recording_;
@@ -393,19 +405,52 @@ void CudaOps::attention(const AttentionArgs& args) {
 }
 
 void CudaOps::all_reduce(View x) {
-  if (options_.collective == nullptr || options_.collective->ranks() == 1) return;
+  if (group_ == nullptr) return;
   watch(x);
-  throw std::invalid_argument("several ranks on CUDA are not built yet");
+  // The sum of two numbers has no order.
+  const bool in_order = options_.deterministic && group_->ranks() > 2;
+  std::shared_ptr<OrderedSum> ordered = in_order ? ordered_sum_of(x) : nullptr;
+  add([=, this] {
+    const View rows = cut(x);
+    if (ordered != nullptr) {
+      ordered->add(rows, stream());
+    } else if (rows.rows > 0) {
+      group_->all_reduce(static_cast<float*>(rows.data), rows.rows * rows.cols, stream());
+    }
+  });
+}
+
+std::shared_ptr<OrderedSum> CudaOps::ordered_sum_of(const View& x) {
+  auto& ordered = ordered_sums_[x.data];
+  if (ordered == nullptr) ordered = std::make_shared<OrderedSum>(*group_, x.rows * x.cols);
+  return ordered;
+}
+
+// Rows that all ranks hold slices of are put together on every rank, which then draws the same
+// tokens as the others.
+std::shared_ptr<WholeRows> CudaOps::whole_logits_of(const SampleArgs& args) {
+  if (group_ == nullptr) return nullptr;
+  auto& whole = whole_logits_[args.logits.data];
+  if (whole == nullptr) {
+    whole = std::make_shared<WholeRows>(*group_, args.logits.rows,
+                                        ranges_of_ranks(*options_.collective, args.vocab));
+  }
+  return whole;
 }
 
 void CudaOps::sample(const SampleArgs& args) {
   watch(args.logits);
   auto& bytes = recording_->sample_bytes;
-  bytes = std::max(bytes, sample_workspace_bytes(args));
+  const auto whole = whole_logits_of(args);
+  SampleArgs all = args;
+  if (whole != nullptr) all.vocab = {0, args.vocab_size};
+  bytes = std::max(bytes, sample_workspace_bytes(all));
   add([=, this] {
-    SampleArgs call = args;
+    SampleArgs call = all;
     call.logits = cut(args.logits);
-    if (call.logits.rows > 0) cuda::sample(call, running().sample_workspace.get(), stream());
+    if (call.logits.rows == 0) return;
+    if (whole != nullptr) call.logits = whole->join(call.logits, stream());
+    cuda::sample(call, running().sample_workspace.get(), stream());
   });
 }
 
@@ -470,6 +515,7 @@ void CudaOps::run(const Program& recorded) {
   in_buckets_ = options_.graphs && most <= kGraphRowsMax;
   if (!in_buckets_) {
     launch_all();
+    if (group_ != nullptr) group_->step_queued(stream());
     return;
   }
   auto& graphs = program.graphs;
@@ -482,6 +528,7 @@ void CudaOps::run(const Program& recorded) {
     graphs.splice(graphs.begin(), graphs, found);
   }
   graphs.front().graph->replay(stream());
+  if (group_ != nullptr) group_->step_queued(stream());
 }
 
 }  // namespace
@@ -493,11 +540,17 @@ namespace chorus::kernels {
 int cuda_device_count(std::string& why_none) {
   return cuda::device_count(why_none);
 }
+bool cuda_ranks_can_meet(std::string& why_not) {
+  return cuda::can_form_groups(why_not);
+}
+std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options, const RanksWatch& watch) {
+  return std::make_unique<cuda::CudaOps>(options, watch);
+}
 std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options) {
 #else
 std::unique_ptr<Ops> make_emulated_ops(const CudaOptions& options) {
 #endif
-  return std::make_unique<cuda::CudaOps>(options);
+  return std::make_unique<cuda::CudaOps>(options, RanksWatch{});
 }
 
 }  // namespace chorus::kernels

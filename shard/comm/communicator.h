@@ -25,6 +25,8 @@ class Communicator : public kernels::Collective {
   // Collectives for one thread per rank, outside a backend's queue.
   void all_gather(std::byte* out, const std::byte* in, int64_t bytes);
   using kernels::Collective::all_gather;
+  // True once the group has been aborted; any thread may ask.
+  virtual bool lost() const { return false; }
 };
 
 std::unique_ptr<Communicator> make_single();

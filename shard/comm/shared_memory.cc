@@ -100,6 +100,7 @@ class SharedMemory final : public Communicator {
 
   int rank() const override { return rank_; }
   int ranks() const override { return ranks_; }
+  bool lost() const override { return (control_.events.load() & 1) != 0; }
 
   void all_reduce(float* data, int64_t count, int worker, Workers& workers) override {
     constexpr int64_t kPiece = kWindowBytes / static_cast<int64_t>(sizeof(float));

@@ -1,0 +1,25 @@
+// Several ranks on GPUs: what the CUDA backend needs beyond CudaOptions::collective.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "kernels/ops.h"
+
+namespace chorus::kernels {
+
+// A device that waits for a rank which never comes does so for ever, and silently. A thread of the
+// backend looks after it.
+struct RanksWatch {
+  std::function<bool()> is_lost;  // has the group been aborted? any thread
+  // Called on any thread when the group is lost or a step does not end. Must not return.
+  std::function<void(const std::string& why)> on_lost;
+};
+
+// Can ranks on several devices work together? `why_not` says what is missing.
+bool cuda_ranks_can_meet(std::string& why_not);
+// make_cuda_ops for a rank of several. Throws std::runtime_error naming what is missing.
+std::unique_ptr<Ops> make_cuda_ops(const CudaOptions& options, const RanksWatch& watch);
+
+}  // namespace chorus::kernels
