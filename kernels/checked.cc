@@ -649,7 +649,7 @@ void CheckedOps::route_experts(const RouteArgs& args) {
 
 void CheckedOps::experts(const ExpertsArgs& args) {
   const Contract contract("experts");
-  check_view(contract, {"x", args.x}, DType::f32);
+  check_operand(contract, {"x", args.x});
   check_view(contract, {"out", args.out}, DType::f32);
   check_view(contract, {"experts", args.experts}, DType::i32);
   check_view(contract, {"weights", args.weights}, DType::f32);

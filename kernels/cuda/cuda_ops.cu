@@ -12,6 +12,7 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/device_group.h"
 #include "kernels/cuda/device_weight.h"
+#include "kernels/cuda/experts.h"
 #include "kernels/cuda/group_rows.h"
 #include "kernels/cuda/kv_blocks.h"
 #include "kernels/cuda/matmul.h"
@@ -65,9 +66,10 @@ class CudaProgram final : public Program {
   };
   std::vector<Operation> operations;
   std::vector<const int32_t*> counts;  // host shadows of all live counts that the launches look at
-  Memory matmul_workspace, sample_workspace;
+  Memory matmul_workspace, sample_workspace, experts_workspace;
+  std::vector<Memory> expert_pointers;                    // of each mixture
   std::map<const KvStore*, Memory> attention_workspaces;  // by KV group
-  int64_t matmul_bytes = 0, sample_bytes = 0;
+  int64_t matmul_bytes = 0, sample_bytes = 0, experts_bytes = 0;
   mutable std::list<CachedGraph> graphs;  // most recently used first
 };
 
@@ -187,8 +189,15 @@ class CudaOps final : public Ops {
          .ahead_bytes_max = kSplitAheadBytes});
   }
   void attention(const AttentionArgs& args) override;
-  void route_experts(const RouteArgs&) override { refuse_experts(); }
-  void experts(const ExpertsArgs&) override { refuse_experts(); }
+  void route_experts(const RouteArgs& args) override {
+    watch(args.logits);
+    add([=, this] {
+      RouteArgs call = args;
+      call.logits = cut(args.logits);
+      cuda::route_experts(call, stream());
+    });
+  }
+  void experts(const ExpertsArgs& args) override;
   void soft_cap(View x, float cap) override {
     watch(x);
     add([=, this] {
@@ -205,9 +214,6 @@ class CudaOps final : public Ops {
   void sample(const SampleArgs& args) override;
 
  private:
-  [[noreturn]] static void refuse_experts() {
-    throw std::invalid_argument("mixtures of experts are not built for CUDA yet");
-  }
   cudaStream_t stream() const { return stream_.get(); }
   DType kv_type() const { return options_.operand == DType::f32 ? DType::f32 : options_.kv; }
   void add(std::function<void()> launch) { add({.launch = std::move(launch)}); }
@@ -404,6 +410,21 @@ void CudaOps::attention(const AttentionArgs& args) {
   });
 }
 
+void CudaOps::experts(const ExpertsArgs& args) {
+  watch(args.x);
+  const std::vector<const void*> pointers = cuda::expert_pointers(args);
+  auto& bytes = recording_->experts_bytes;
+  bytes = std::max(bytes, experts_workspace_bytes(args));
+  const auto pointers_bytes = static_cast<int64_t>(pointers.size() * sizeof(void*));
+  recording_->expert_pointers.push_back(cuda::allocate(pointers_bytes));
+  void* on_device = recording_->expert_pointers.back().get();
+  copy_to_device(on_device, pointers.data(), pointers_bytes, stream());
+  add([=, this] {
+    cuda::experts(args, cut(args.x).rows, static_cast<const void* const*>(on_device),
+                  running().experts_workspace.get(), stream());
+  });
+}
+
 void CudaOps::all_reduce(View x) {
   if (group_ == nullptr) return;
   watch(x);
@@ -495,6 +516,7 @@ std::unique_ptr<Program> CudaOps::end_record() {
   look_ahead(program->operations);
   program->matmul_workspace = cuda::allocate(program->matmul_bytes);
   program->sample_workspace = cuda::allocate(program->sample_bytes);
+  program->experts_workspace = cuda::allocate(program->experts_bytes);
   return program;
 }
 

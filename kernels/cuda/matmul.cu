@@ -20,21 +20,6 @@ namespace {
 constexpr int64_t kCounterBytes = kTileCountersMax * sizeof(uint32_t);
 constexpr int kThreads = 256;
 
-DType operand_of(WeightFormat format) {
-  switch (format) {
-    case WeightFormat::f32:
-      return DType::f32;
-    case WeightFormat::bf16:
-      return DType::bf16;
-    case WeightFormat::f16:
-      return DType::f16;
-    case WeightFormat::quantised:
-      break;
-  }
-  assert(!"a quantised weight has no operand type of its own");
-  return DType::f32;
-}
-
 struct Rows {
   const void* data = nullptr;
   DType type = DType::f32;
@@ -64,11 +49,6 @@ bool fits(const View& x, const DeviceWeight& weight) {
          (weight.format == WeightFormat::f32 || x.cols % 8 == 0);
 }
 
-int64_t operand_bytes(const DeviceWeight& weight, int64_t rows) {
-  const int64_t bytes = rows * weight.stride * bytes_of(operand_of(weight.format));
-  return (bytes + 255) / 256 * 256;
-}
-
 // wgmma where the device has it.
 void launch_many(const MatmulArgs& args, void* sums, cudaStream_t stream) {
   if (args.limits.capability != 90 || !matmul_hopper_takes(args)) return matmul_many(args, stream);
@@ -79,6 +59,37 @@ void launch_many(const MatmulArgs& args, void* sums, cudaStream_t stream) {
 }
 
 }  // namespace
+
+DType operand_of(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::f32:
+      return DType::f32;
+    case WeightFormat::bf16:
+      return DType::bf16;
+    case WeightFormat::f16:
+      return DType::f16;
+    case WeightFormat::quantised:
+      break;
+  }
+  assert(!"a quantised weight has no operand type of its own");
+  return DType::f32;
+}
+
+int64_t operand_bytes(const DeviceWeight& weight, int64_t rows) {
+  const int64_t bytes = rows * weight.stride * bytes_of(operand_of(weight.format));
+  return (bytes + 255) / 256 * 256;
+}
+
+View as_operand(View x, const DeviceWeight& weight, void* memory, cudaStream_t stream) {
+  if (fits(x, weight)) return x;
+  const Rows rows{x.data, x.type, x.rows, x.cols, x.live_rows};
+  x.data = memory;
+  x.type = operand_of(weight.format);
+  x.cols = weight.stride;
+  launch(operand_kernel, dim3(unsigned(rows.rows)), dim3(kThreads), 0, stream, x.data, x.type,
+         x.cols, rows);
+  return x;
+}
 
 int64_t matmul_workspace_bytes(const DeviceWeight& weight, int64_t rows_max) {
   if (weight.format == WeightFormat::quantised) {
@@ -102,14 +113,7 @@ void matmul(const MatmulArgs& args, void* workspace, bool deterministic, cudaStr
   }
   MatmulArgs call = args;
   auto* operands = static_cast<std::byte*>(workspace) + kCounterBytes;
-  if (!fits(args.x, weight)) {
-    call.x.data = operands;
-    call.x.type = operand_of(weight.format);
-    call.x.cols = weight.stride;
-    const Rows x{args.x.data, args.x.type, args.x.rows, args.x.cols, args.x.live_rows};
-    launch(operand_kernel, dim3(unsigned(x.rows)), dim3(kThreads), 0, stream, call.x.data,
-           call.x.type, call.x.cols, x);
-  }
+  call.x = as_operand(args.x, weight, operands, stream);
   const MatmulPlan plan = plan_matmul({.rows = args.x.rows,
                                        .n = weight.rows,
                                        .k = weight.cols,

@@ -145,7 +145,6 @@ TEST_CASE("the router chooses the largest logits and weighs them by softmax or s
     for (const int64_t chosen : {1, 4, 12}) {
       for (const bool normalised : {false, true}) {
         for (const Backend& backend : backends()) {
-          if (!backend.experts) continue;
           CAPTURE(backend.name, chosen, normalised);
           const auto got = route(backend, logits, experts, chosen, score, normalised);
           for (int64_t t = 0; t < 33; ++t) {
@@ -178,7 +177,6 @@ TEST_CASE("the router chooses the largest logits and weighs them by softmax or s
 
 TEST_CASE("of equal logits the router takes the first experts") {
   for (const Backend& backend : backends()) {
-    if (!backend.experts) continue;
     const auto got = route(backend, {1, 2, 1, 2, 1, 0}, 6, 4, RouterScore::softmax, true);
     CHECK(got.ids == std::vector<int32_t>{0, 1, 2, 3});
   }
@@ -189,7 +187,6 @@ TEST_CASE("experts give the weighted sum of their feed-forward layers") {
     for (const TypeFacts& facts : {kTypes[0], kTypes[2]}) {
       const Mixture mixture(facts, shape);
       for (const Backend& backend : backends()) {
-        if (!backend.experts) continue;
         CAPTURE(backend.name, shape.experts, facts.name);
         Bench bench(backend.make(2));
         const auto out = mixture.compute(bench, 0, 33);
@@ -213,7 +210,6 @@ TEST_CASE("experts of quantised weights are near and do not depend on other toke
     }
     std::vector<float> cpu;  // of all instruction sets
     for (const Backend& backend : backends()) {
-      if (!backend.experts) continue;
       CAPTURE(backend.name, facts.name);
       Bench bench(backend.make(1));
       const auto all = mixture.compute(bench, 0, 33);
@@ -239,7 +235,6 @@ TEST_CASE("experts of quantised weights are near and do not depend on other toke
 
 TEST_CASE("a soft cap bends values towards the cap and keeps small ones") {
   for (const Backend& backend : backends()) {
-    if (!backend.experts) continue;
     CAPTURE(backend.name);
     Bench bench(backend.make(2));
     const auto values = random_floats(3 * 1500, 6, 40);
