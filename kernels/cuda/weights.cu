@@ -100,9 +100,10 @@ void WeightLoader::finish() {
 
 Weight WeightLoader::matrix(const std::vector<WeightPart>& parts) {
   const WeightPart& first = parts.front();
-  const auto key = std::tuple(parts.size() == 1 ? first.data : nullptr, first.rows.begin,
-                              first.rows.end, first.cols.begin);
-  if (parts.size() == 1) {
+  const auto key = std::tuple(first.data, first.rows.begin, first.rows.end, first.cols.begin);
+  // Memory that was made for one weight may be the next one's later.
+  const bool lasting = parts.size() == 1 && first.owner == nullptr;
+  if (lasting) {
     const auto found = known_.find(key);
     if (found != known_.end()) {
       if (auto weight = found->second.lock(); weight && weight->cols == first.cols.size()) {
@@ -144,7 +145,7 @@ Weight WeightLoader::matrix(const std::vector<WeightPart>& parts) {
       done += rows;
     }
   }
-  if (parts.size() == 1) known_[key] = weight;
+  if (lasting) known_[key] = weight;
   return weight;
 }
 
