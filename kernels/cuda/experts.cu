@@ -229,18 +229,15 @@ struct Product {
   int pairs_of_row = 1;            // of x
   const float* factors = nullptr;  // [pairs]: what x is multiplied by, or null
   Gate gate = Gate::silu;
-  void* out = nullptr;  // [pairs, out_stride], zeros from `columns` on
+  void* out = nullptr;  // [pairs, out_stride]; from `columns` on zeros, as no weights are there
   DType out_type = DType::f32;
   int out_stride = 0;
 };
 
 __device__ inline void store(const Product& p, bool gated, int pair, int column, float sum,
                              float up_sum) {
-  float value = 0;
-  if (column < p.columns) {
-    const float factor = p.factors != nullptr ? p.factors[pair] : 1.0F;
-    value = gated ? activate(p.gate, factor * sum) * (factor * up_sum) : factor * sum;
-  }
+  const float factor = p.factors != nullptr ? p.factors[pair] : 1.0F;
+  const float value = gated ? activate(p.gate, factor * sum) * (factor * up_sum) : factor * sum;
   store_as(p.out, p.out_type, int64_t{pair} * p.out_stride + column, value);
 }
 

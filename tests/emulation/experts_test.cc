@@ -113,12 +113,14 @@ class Mixture {
     const int64_t hidden = shape_.hidden;
     std::vector<float> out(static_cast<size_t>(rows * hidden));
     kernels::ExpertsArgs args = args_;
+    std::vector<int32_t> experts = experts_;  // what stands behind the live rows names expert 0
+    std::fill(experts.begin() + (first + live) * shape_.chosen, experts.end(), 0);
     const auto view = [&](void* data, DType type, int64_t cols) {
       auto* row = static_cast<std::byte*>(data) + first * cols * kernels::bytes_of(type);
       return View{row, type, rows, cols, &live};
     };
     args.x = view(x_.data(), shape_.x, hidden);
-    args.experts = view(experts_.data(), DType::i32, shape_.chosen);
+    args.experts = view(experts.data(), DType::i32, shape_.chosen);
     args.weights = view(weights_.data(), DType::f32, shape_.chosen);
     args.gate = shape_.gate;
     args.weigh_input = shape_.weigh_input;
@@ -213,7 +215,8 @@ void check_route(int64_t experts, int64_t chosen, RouterScore score, bool normal
   const int32_t live = 9;
   auto logits = random_floats(kRows * experts, 4, 2);
   for (float& logit : logits) logit = std::round(logit * 4) / 4;  // many are equal
-  logits[0] = -0.0F;
+  for (int64_t i = 0; i < experts; ++i)
+    logits[static_cast<size_t>(i)] = i % 2 == 0 ? -0.0F : 0.0F;  // equal too
   std::vector<int32_t> ids(static_cast<size_t>(kRows * chosen));
   std::vector<float> out(static_cast<size_t>(2 * kRows * chosen));
   under_all_schedules(out, [&] {
