@@ -17,6 +17,10 @@
 // order for every number of pairs. Tokens come from L1 and L2. Bound: the chosen experts' bytes
 // with few tokens; L2 with many (32 weight rows meet each token that is loaded).
 //
+// Quantised experts take turns: the tokens of one are brought together, and quantised.cu multiplies
+// them, by the list's length. That is four launches an expert or more, most of them for nothing
+// where there are many experts and few tokens.
+//
 // In f32 a warp has one column of the output, a lane every 32nd k. Nobody waits for this mode.
 #include "kernels/cuda/experts.h"
 
@@ -28,6 +32,7 @@
 #include "kernels/cuda/epilogue.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/cuda/quantised.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -368,6 +373,43 @@ __global__ void __launch_bounds__(kThreads) f32_pairs_kernel(const Product p) {
   }
 }
 
+// Row i of an expert's own rows and the row of its i-th pair in memory of all.
+struct Move {
+  Pairs pairs = {};
+  int expert = 0;
+  void* own = nullptr;  // [rows, cols]
+  void* all = nullptr;  // [rows of all, cols]
+  DType type = DType::f32;
+  int cols = 0;
+  const float* factors = nullptr;  // of pairs, or null: for what is taken
+};
+
+__device__ inline float load_as_f32(const void* from, DType type, int64_t index) {
+  if (type == DType::f32) return static_cast<const float*>(from)[index];
+  if (type == DType::bf16) return static_cast<const __nv_bfloat16*>(from)[index];
+  return static_cast<const __half*>(from)[index];
+}
+
+// Takes an expert's tokens together, or puts its f32 results at their pairs.
+template <bool take>
+__global__ void __launch_bounds__(kSumThreads) move_kernel(const Move p) {
+  ptx::let_successor_start();
+  ptx::wait_for_predecessor();
+  const int64_t row = blockIdx.y;
+  const int column = blockIdx.x * kSumThreads + threadIdx.x;
+  if (row >= p.pairs.counts[p.expert] || column >= p.cols) return;
+  const int pair = p.pairs.lists[p.expert * p.pairs.rows + row];
+  const int64_t own = row * p.cols + column;
+  if (take) {
+    const float factor = p.factors != nullptr ? p.factors[pair] : 1.0F;
+    const int64_t from = int64_t{pair / p.pairs.chosen} * p.cols + column;
+    store_as(p.own, p.type, own, factor * load_as_f32(p.all, p.type, from));
+  } else {
+    static_cast<float*>(p.all)[int64_t{pair} * p.cols + column] =
+        static_cast<const float*>(p.own)[own];
+  }
+}
+
 struct Sum {
   float* out;            // [rows, cols]
   const float* parts;    // [pairs, cols]
@@ -441,21 +483,120 @@ int64_t aligned(int64_t bytes) {
   return (bytes + 255) / 256 * 256;
 }
 
+bool quantised(const ExpertsArgs& args) {
+  return matrix(args.down.front()).format == WeightFormat::quantised;
+}
+
 // Where things stand in the workspace.
 struct Layout {
-  int64_t lists = 0, x = 0, gated = 0, parts = 0, bytes = 0;
+  int64_t lists = 0, x = 0, gated = 0, parts = 0;
+  int64_t down = 0, product = 0;  // quantised: one expert's results; what its products need
+  int64_t bytes = 0;
 };
 Layout layout_of(const ExpertsArgs& args, int64_t rows) {
   const DeviceWeight& gate_up = matrix(args.gate_up.front());
   const DeviceWeight& down = matrix(args.down.front());
   const int64_t experts = std::ssize(args.down), pairs = rows * args.experts.cols;
+  const int64_t out_row_bytes = down.rows * int64_t{sizeof(float)};
   Layout at;
   at.lists = aligned(experts * int64_t{sizeof(int32_t)});
   at.x = at.lists + aligned(experts * rows * int64_t{sizeof(int32_t)});
-  at.gated = at.x + operand_bytes(gate_up, rows);
-  at.parts = at.gated + operand_bytes(down, pairs);
-  at.bytes = at.parts + aligned(pairs * down.rows * int64_t{sizeof(float)});
+  if (!quantised(args)) {
+    at.gated = at.x + operand_bytes(gate_up, rows);
+    at.parts = at.gated + operand_bytes(down, pairs);
+    at.bytes = at.parts + aligned(pairs * out_row_bytes);
+    return at;
+  }
+  const int64_t element = bytes_of(args.x.type);
+  at.gated = at.x + aligned(rows * gate_up.cols * element);
+  at.parts = at.gated + aligned(rows * down.cols * element);
+  at.down = at.parts + aligned(pairs * out_row_bytes);
+  at.product = at.down + aligned(rows * out_row_bytes);
+  at.bytes = at.product;
+  for (const auto* weights : {&args.gate_up, &args.down}) {
+    for (const Weight& weight : *weights) {
+      const int64_t bytes = quantised_workspace_bytes(matrix(weight), rows);
+      at.bytes = std::max(at.bytes, at.product + bytes);
+    }
+  }
   return at;
+}
+
+void launch_lists(const Pairs& pairs, cudaStream_t stream) {
+  launch(list_kernel, dim3(unsigned(pairs.expert_count)), dim3(kListWarps * 32), sizeof(ListShared),
+         stream, pairs);
+}
+
+template <bool take>
+void launch_move(const Move& move, cudaStream_t stream) {
+  launch(move_kernel<take>,
+         dim3(unsigned((move.cols + kSumThreads - 1) / kSumThreads), unsigned(move.pairs.rows)),
+         dim3(kSumThreads), 0, stream, move);
+}
+
+// parts[pair] = down(gate(gate_up(x of pair))), expert by expert.
+void quantised_parts(const ExpertsArgs& args, const Pairs& pairs, std::byte* memory,
+                     const Layout& at, cudaStream_t stream) {
+  for (int expert = 0; expert < pairs.expert_count; ++expert) {
+    const DeviceWeight& gate_up = matrix(args.gate_up[size_t(expert)]);
+    const DeviceWeight& down = matrix(args.down[size_t(expert)]);
+    const int32_t* count = pairs.counts + expert;
+    const View x{memory + at.x, args.x.type, pairs.rows, gate_up.cols, count};
+    const View gated{memory + at.gated, args.x.type, pairs.rows, down.cols, count};
+    const View out{memory + at.down, DType::f32, pairs.rows, down.rows, count};
+    Move move{.pairs = pairs,
+              .expert = expert,
+              .own = x.data,
+              .all = args.x.data,
+              .type = x.type,
+              .cols = int(x.cols)};
+    if (args.weigh_input) move.factors = static_cast<const float*>(args.weights.data);
+    launch_move<true>(move, stream);
+    matmul_quantised({.out = gated, .x = x, .weight = &gate_up, .gated = true, .gate = args.gate},
+                     memory + at.product, true, stream);
+    matmul_quantised({.out = out, .x = gated, .weight = &down}, memory + at.product, true, stream);
+    launch_move<false>({.pairs = pairs,
+                        .expert = expert,
+                        .own = out.data,
+                        .all = memory + at.parts,
+                        .cols = int(out.cols)},
+                       stream);
+  }
+}
+
+// The same for plain weights, all experts in two launches.
+void plain_parts(const ExpertsArgs& args, const Pairs& pairs, const void* const* pointers,
+                 std::byte* memory, const Layout& at, cudaStream_t stream) {
+  const DeviceWeight& gate_up = matrix(args.gate_up.front());
+  const DeviceWeight& down = matrix(args.down.front());
+  View x = args.x;
+  x.rows = pairs.rows;
+  x = as_operand(x, gate_up, memory + at.x, stream);
+  const bool f32 = down.format == WeightFormat::f32;
+  const int gated_cols = int(f32 ? down.cols : down.stride);
+  launch_product<true>(
+      {.pairs = pairs,
+       .weights = pointers,
+       .weight_stride = gate_up.stride,
+       .columns = int(gate_up.rows / 2),
+       .x = x.data,
+       .x_cols = int(x.cols),
+       .pairs_of_row = pairs.chosen,
+       .factors = args.weigh_input ? static_cast<const float*>(args.weights.data) : nullptr,
+       .gate = args.gate,
+       .out = memory + at.gated,
+       .out_type = operand_of(down.format),
+       .out_stride = gated_cols},
+      gate_up.format, stream);
+  launch_product<false>({.pairs = pairs,
+                         .weights = pointers + pairs.expert_count,
+                         .weight_stride = down.stride,
+                         .columns = int(down.rows),
+                         .x = memory + at.gated,
+                         .x_cols = gated_cols,
+                         .out = memory + at.parts,
+                         .out_stride = int(down.rows)},
+                        down.format, stream);
 }
 
 }  // namespace
@@ -488,11 +629,12 @@ std::vector<const void*> expert_pointers(const ExpertsArgs& args) {
     const DeviceWeight& first = matrix(weights->front());
     for (const Weight& weight : *weights) {
       const DeviceWeight& expert = matrix(weight);
-      if (expert.format == WeightFormat::quantised) {
-        throw std::invalid_argument("experts of quantised weights are not built for CUDA yet");
+      if (expert.format != format) {
+        throw std::invalid_argument(
+            "experts of which some are quantised and some are not are not built for CUDA");
       }
-      assert(expert.format == format && expert.stride == first.stride &&
-             expert.rows == first.rows && expert.cols == first.cols);
+      assert(expert.rows == first.rows && expert.cols == first.cols &&
+             expert.stride == first.stride);
       pointers.push_back(expert.data);
     }
   }
@@ -506,57 +648,32 @@ int64_t experts_workspace_bytes(const ExpertsArgs& args) {
 void experts(const ExpertsArgs& args, int64_t rows, const void* const* pointers, void* workspace,
              cudaStream_t stream) {
   if (rows == 0) return;
-  const DeviceWeight& gate_up = matrix(args.gate_up.front());
-  const DeviceWeight& down = matrix(args.down.front());
   const Layout at = layout_of(args, rows);
   auto* memory = static_cast<std::byte*>(workspace);
-  const auto* weights = static_cast<const float*>(args.weights.data);
   Pairs pairs{.experts = static_cast<const int32_t*>(args.experts.data),
               .live_rows = args.x.live_rows,
               .rows = rows,
               .chosen = int(args.experts.cols),
               .expert_count = int(std::ssize(args.down))};
-  View x = args.x;
-  x.rows = rows;
-  x = as_operand(x, gate_up, memory + at.x, stream);
-  if (rows > 1) {
+  if (rows > 1 || quantised(args)) {
     pairs.counts = reinterpret_cast<int32_t*>(memory);
     pairs.lists = reinterpret_cast<int32_t*>(memory + at.lists);
-    launch(list_kernel, dim3(unsigned(pairs.expert_count)), dim3(kListWarps * 32),
-           sizeof(ListShared), stream, pairs);
+    launch_lists(pairs, stream);
   }
-  const bool f32 = down.format == WeightFormat::f32;
-  const int gated_cols = int(f32 ? down.cols : down.stride);
-  launch_product<true>({.pairs = pairs,
-                        .weights = pointers,
-                        .weight_stride = gate_up.stride,
-                        .columns = int(gate_up.rows / 2),
-                        .x = x.data,
-                        .x_cols = int(x.cols),
-                        .pairs_of_row = pairs.chosen,
-                        .factors = args.weigh_input ? weights : nullptr,
-                        .gate = args.gate,
-                        .out = memory + at.gated,
-                        .out_type = operand_of(down.format),
-                        .out_stride = gated_cols},
-                       gate_up.format, stream);
-  launch_product<false>({.pairs = pairs,
-                         .weights = pointers + pairs.expert_count,
-                         .weight_stride = down.stride,
-                         .columns = int(down.rows),
-                         .x = memory + at.gated,
-                         .x_cols = gated_cols,
-                         .out = memory + at.parts,
-                         .out_stride = int(down.rows)},
-                        down.format, stream);
-  const Sum sum{.out = static_cast<float*>(args.out.data),
-                .parts = reinterpret_cast<const float*>(memory + at.parts),
-                .weights = args.weigh_input ? nullptr : weights,
-                .live_rows = args.x.live_rows,
-                .rows = rows,
-                .cols = int(down.rows),
-                .chosen = pairs.chosen,
-                .add = args.add};
+  if (quantised(args)) {
+    quantised_parts(args, pairs, memory, at, stream);
+  } else {
+    plain_parts(args, pairs, pointers, memory, at, stream);
+  }
+  const Sum sum{
+      .out = static_cast<float*>(args.out.data),
+      .parts = reinterpret_cast<const float*>(memory + at.parts),
+      .weights = args.weigh_input ? nullptr : static_cast<const float*>(args.weights.data),
+      .live_rows = args.x.live_rows,
+      .rows = rows,
+      .cols = int(args.out.cols),
+      .chosen = pairs.chosen,
+      .add = args.add};
   launch(sum_kernel, dim3(unsigned((sum.cols + kSumThreads - 1) / kSumThreads), unsigned(rows)),
          dim3(kSumThreads), 0, stream, sum);
 }

@@ -308,11 +308,11 @@ TEST_CASE("experts give many tokens the same bits as each alone") {
   }
 }
 
-TEST_CASE("experts of quantised weights are refused when they are recorded") {
-  auto weight = std::make_shared<DeviceWeight>();
-  weight->format = WeightFormat::quantised;
+TEST_CASE("experts of which only some are quantised are refused when they are recorded") {
+  auto plain = std::make_shared<DeviceWeight>(), quantised = std::make_shared<DeviceWeight>();
+  quantised->format = WeightFormat::quantised;
   kernels::ExpertsArgs args;
-  args.gate_up = {weight};
-  args.down = {weight};
+  args.gate_up = {quantised};
+  args.down = {plain};
   CHECK_THROWS_AS(kernels::cuda::expert_pointers(args), std::invalid_argument);
 }
