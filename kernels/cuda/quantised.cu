@@ -29,11 +29,17 @@ int64_t plain_bytes(const DeviceWeight& weight) {
   return (weight.rows * weight.cols * 2 + 255) / 256 * 256;
 }
 
-void multiply_plain(const MatmulArgs& args, void* workspace, cudaStream_t stream) {
+// What the weight becomes for many rows.
+DeviceWeight plain_of(const DeviceWeight& weight, DType type) {
   DeviceWeight plain;
-  plain.format = args.x.type == DType::bf16 ? WeightFormat::bf16 : WeightFormat::f16;
-  plain.rows = args.weight->rows;
-  plain.cols = plain.stride = args.weight->cols;
+  plain.format = type == DType::bf16 ? WeightFormat::bf16 : WeightFormat::f16;
+  plain.rows = weight.rows;
+  plain.cols = plain.stride = weight.cols;
+  return plain;
+}
+
+void multiply_plain(const MatmulArgs& args, void* workspace, cudaStream_t stream) {
+  DeviceWeight plain = plain_of(*args.weight, args.x.type);
   plain.data = workspace;
   dequantise(*args.weight, args.x.type, workspace, stream);
   MatmulArgs call = args;
@@ -131,7 +137,10 @@ __global__ void gate_kernel(const float* product, const Epilogue epilogue) {
 int64_t quantised_workspace_bytes(const DeviceWeight& weight, int64_t rows_max) {
   QuantisedSegment pair[kSegmentsMax];
   const int64_t product = gate_and_up(weight, pair) ? 0 : rows_max * weight.rows * 4;
-  return goes_plain(weight, rows_max) ? std::max(product, plain_bytes(weight)) : product;
+  if (!goes_plain(weight, rows_max)) return product;
+  // The product of the plain weight has a workspace of its own behind it.
+  return std::max(product, plain_bytes(weight) +
+                               matmul_workspace_bytes(plain_of(weight, DType::bf16), rows_max));
 }
 
 void matmul_quantised(const MatmulArgs& args, void* workspace, bool deterministic,

@@ -19,8 +19,7 @@ using kernels::Weight;
 
 struct Backend {
   std::string name;
-  bool exact_inputs;       // activations are not quantised
-  bool quantised_experts;  // experts may be quantised
+  bool exact_inputs;  // activations are not quantised
   std::function<std::unique_ptr<Ops>(int threads)> make;
 };
 
@@ -28,26 +27,26 @@ struct Backend {
 inline constexpr kernels::CudaOptions kExactGpu{.operand = DType::f32, .deterministic = true};
 
 inline std::vector<Backend> backends() {
-  std::vector<Backend> all = {{"reference", true, true, [](int threads) {
+  std::vector<Backend> all = {{"reference", true, [](int threads) {
                                  return kernels::make_checked_ops(
                                      kernels::make_reference_ops({.threads = threads}), true);
                                }}};
   for (const auto isa : {kernels::Isa::scalar, kernels::Isa::avx2, kernels::Isa::avx512}) {
     if (!kernels::supported(isa)) continue;
-    all.push_back({std::string(kernels::name_of(isa)), false, true, [isa](int threads) {
+    all.push_back({std::string(kernels::name_of(isa)), false, [isa](int threads) {
                      return kernels::make_checked_ops(
                          kernels::make_cpu_ops({.threads = threads, .isa = isa}), true);
                    }});
   }
 #ifdef CHORUS_HAS_EMULATION
-  all.push_back({"emulated", true, false, [](int) {
+  all.push_back({"emulated", true, [](int) {
                    return kernels::make_checked_ops(kernels::make_emulated_ops(kExactGpu), true);
                  }});
 #endif
 #ifdef CHORUS_HAS_CUDA
   std::string why_none;
   if (kernels::cuda_device_count(why_none) > 0) {
-    all.push_back({"cuda", true, false, [](int) {
+    all.push_back({"cuda", true, [](int) {
                      return kernels::make_checked_ops(kernels::make_cuda_ops(kExactGpu), true);
                    }});
   }

@@ -210,7 +210,6 @@ TEST_CASE("experts of quantised weights are near and do not depend on other toke
     }
     std::vector<float> cpu;  // of all instruction sets
     for (const Backend& backend : backends()) {
-      if (!backend.quantised_experts) continue;
       CAPTURE(backend.name, facts.name);
       Bench bench(backend.make(1));
       const auto all = mixture.compute(bench, 0, 33);

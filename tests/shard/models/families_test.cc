@@ -36,7 +36,7 @@ const FamilyBackend kBackends[] = {
        return kernels::make_emulated_ops(
            {.operand = type, .kv = type, .collective = cpu.collective});
      },
-     1e-5, 2e-2},
+     1e-5, 2.5e-2},
 #endif
 };
 
