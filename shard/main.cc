@@ -200,6 +200,15 @@ std::unique_ptr<kernels::Ops> make_ops(const Options& o, comm::Communicator& com
   return kernels::make_cpu_ops(options);
 }
 
+// A flag that contradicts the checkpoint is a wrong flag, not a wrong file.
+void check_quantize(const Options& o, const modelfile::Model& model) {
+  try {
+    weights::check_quantize(o.quantize, model);
+  } catch (const std::invalid_argument& error) {
+    throw StartError(ExitCode::usage, error.what());
+  }
+}
+
 weights::Partition make_partition(const Options& o, const models::DecoderSpec& spec) {
   try {
     return weights::partition(spec.shape, static_cast<int>(o.rank), static_cast<int>(o.ranks));
@@ -275,7 +284,7 @@ void run(const Options& o, const process::StatusPipe& status) {
   }).detach();
 
   const auto model = modelfile::open_model(o.model_id);
-  weights::check_quantize(o.quantize, *model);
+  check_quantize(o, *model);
   auto communicator = make_communicator(o);
   auto ops = make_ops(o, *communicator);
   auto spec = models::describe(*model);

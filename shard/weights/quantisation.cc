@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstring>
+#include <stdexcept>
 
 #include "modelfile/error.h"
 
@@ -373,7 +374,7 @@ std::optional<ScaledMatrix> find_scaled(const Quantisation& quantisation, const 
 void check_quantize(std::string_view wanted, const modelfile::Model& model) {
   if (wanted.empty()) return;
   const auto refuse = [&](const std::string& what) {
-    throw FileError(FileError::Kind::unsupported, fmt::format("--quantize {}: {}", wanted, what));
+    throw std::invalid_argument(fmt::format("--quantize {}: {}", wanted, what));
   };
   const QuantMethod method = read_quantisation(model.config()).method;
   const bool marlin = wanted == "marlin";  // TGI's kernels for gptq and awq

@@ -52,7 +52,7 @@ std::optional<ScaledMatrix> find_scaled(
     const Quantisation& quantisation, const std::string& weight,
     const std::function<const modelfile::Tensor*(const std::string&)>& find);
 
-// What --quantize asks for, against what the checkpoint is: throws FileError(unsupported) saying
+// What --quantize asks for, against what the checkpoint is: throws std::invalid_argument saying
 // what to do instead. Empty asks for nothing.
 void check_quantize(std::string_view wanted, const modelfile::Model& model);
 
