@@ -187,6 +187,12 @@ std::unique_ptr<kernels::Ops> make_gpu_ops(const Options& o, comm::Communicator&
 
 std::unique_ptr<kernels::Ops> make_ops(const Options& o, comm::Communicator& communicator) {
   if (auto gpu = make_gpu_ops(o, communicator)) return gpu;
+  if (o.dtype != "auto") {
+    process::log_warn(
+        "--dtype {} has no effect on a CPU: weights are served as their files have "
+        "them",
+        o.dtype);
+  }
   kernels::CpuOptions options{.threads = static_cast<int>(o.threads), .collective = &communicator};
   if (o.cpu_path == "reference") return kernels::make_reference_ops(options);
   if (o.cpu_path == "scalar") options.isa = kernels::Isa::scalar;
@@ -267,20 +273,27 @@ void block_signals(sigset_t& signals) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
-void run(const Options& o, const process::StatusPipe& status) {
+// What the router and the signal thread hold on to. It outlives a failure's way to the launcher:
+// were the server gone before the launcher knows why, the router's complaint could come first.
+struct Service {
+  service::LoadState load;
+  std::unique_ptr<service::Shard> shard;  // rank 0's
+  std::atomic<bool> serving = false;
+};
+
+void run(const Options& o, const process::StatusPipe& status, Service& service) {
   sigset_t signals;
   block_signals(signals);
-  service::LoadState load;
-  std::unique_ptr<service::Shard> shard;
-  if (o.rank == 0) shard = service::Shard::start(static_cast<int>(o.channel_fd), load);
+  if (o.rank == 0) {
+    service.shard = service::Shard::start(static_cast<int>(o.channel_fd), service.load);
+  }
   // Before serving there is nothing to finish, and ranks other than 0 hold nothing of their own:
   // they end at once. Rank 0 ends between two steps.
-  std::atomic<bool> serving = false;
-  std::thread([&, signals] {
+  std::thread([&service, signals] {
     int signal = 0;
     sigwait(&signals, &signal);
-    if (!serving) std::_Exit(0);
-    shard->stop();
+    if (!service.serving) std::_Exit(0);
+    service.shard->stop();
   }).detach();
 
   const auto model = modelfile::open_model(o.model_id);
@@ -292,18 +305,19 @@ void run(const Options& o, const process::StatusPipe& status) {
   spec.context_max = limits.context_max;
   const auto partition = make_partition(o, spec);
   models::Decoder decoder(*ops, *model, std::move(spec), partition, o.ranks > 1, [&](double done) {
-    load.fraction = done;
+    service.load.fraction = done;
     status.progress(done, "loading weights");
   });
   step::Executor executor(*ops, decoder, *communicator, limits);
-  load.loaded = true;
+  service.load.loaded = true;
   status.ready(ops->description());
   process::log_info("{}: {} layers, {} MB of weights, {}", model->name(), decoder.spec().layers,
                     decoder.weights_bytes() / 1000000, ops->description());
   if (o.rank > 0) service::follow(executor, *communicator);
-  serving = true;
-  shard->serve(executor, *communicator,
-               make_info(*model, *ops, decoder, executor, limits, static_cast<int>(o.ranks)));
+  service.serving = true;
+  service.shard->serve(
+      executor, *communicator,
+      make_info(*model, *ops, decoder, executor, limits, static_cast<int>(o.ranks)));
 }
 
 int fail(const process::StatusPipe& status, ExitCode code, const char* message) {
@@ -314,8 +328,9 @@ int fail(const process::StatusPipe& status, ExitCode code, const char* message) 
 
 int guarded(const Options& o) {
   const process::StatusPipe status(static_cast<int>(o.status_fd));
+  Service service;
   try {
-    run(o, status);
+    run(o, status, service);
     return 0;
   } catch (const StartError& error) {
     return fail(status, error.code(), error.what());
