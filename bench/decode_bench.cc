@@ -1,12 +1,7 @@
 // Runs a model without a server: how long it takes to load, to take a prompt in, and to decode, on
 // the CPU or a GPU. Prints one JSON line a figure.
 //
-//   decode_bench MODEL [--device cpu|cuda|emulated] [--deterministic] [--operand bf16|f16|f32]
-//                [--batches 1,8,64] [--contexts 128,8192] [--prompts 512,2048] [--steps 64]
-//                [--ceiling GB_PER_S] [--tokens N]
-//   decode_bench --make llama-8b FOLDER      writes a random checkpoint of that shape
-//
-// --tokens N prints N greedy tokens of a fixed prompt, to compare backends by.
+//   decode_bench --help
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -30,6 +25,19 @@ namespace {
 
 using namespace chorus;
 using Clock = std::chrono::steady_clock;
+
+constexpr const char* kUsage = R"(decode_bench MODEL [flags]             measures a model
+decode_bench --make SHAPE FOLDER       writes a random checkpoint: llama-8b, llama-1b or tiny,
+                                       plain or with -fp8 or -gptq behind
+  --device cpu|cuda|emulated           where to compute (cpu)
+  --operand bf16|f16|f32               what a GPU multiplies in (bf16)
+  --deterministic                      one order of sums for all row counts on a GPU
+  --batches 1,8,64 --contexts 128      sequences and tokens each when decoding is measured
+  --prompts 512                        tokens of the prompts that are measured
+  --steps 64                           of decoding, whose median is taken
+  --ceiling GB_PER_S                   to show decoding's share of
+  --tokens N                           print N greedy tokens of a fixed prompt and measure nothing
+)";
 
 struct Options {
   std::string model, device = "cpu", operand = "bf16";
@@ -282,7 +290,7 @@ Options parse(int argc, char** argv) {
     else
       o.model = word;
   }
-  if (o.model.empty()) throw std::invalid_argument("which model?");
+  if (o.model.empty()) throw std::invalid_argument("which model? decode_bench --help");
   return o;
 }
 
@@ -290,6 +298,10 @@ Options parse(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
+    if (argc == 2 && std::strcmp(argv[1], "--help") == 0) {
+      fmt::print("{}", kUsage);
+      return 0;
+    }
     if (argc == 4 && std::strcmp(argv[1], "--make") == 0) {
       bench::write_synthetic_model(argv[3], bench::synthetic_shape(argv[2]));
       return 0;

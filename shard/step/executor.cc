@@ -8,6 +8,7 @@
 #include <chrono>
 #include <fstream>
 #include <limits>
+#include <stdexcept>
 
 #include "shard/step/start.h"
 
@@ -374,6 +375,9 @@ void Executor::write(kernels::View view, std::span<T> values) {
 std::vector<Sampled> Executor::sample_results(size_t count) {
   std::vector<Sampled> sampled(count);
   ops_.download(sampled.data(), buffers_.results, 0, static_cast<int64_t>(count * sizeof(Sampled)));
+  for (const Sampled& each : sampled) {
+    if (each.token < 0) throw std::runtime_error("a row's logits hold no number to draw from");
+  }
   return sampled;
 }
 
