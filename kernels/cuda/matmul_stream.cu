@@ -48,7 +48,6 @@ struct TileSums {                      // of one slice
 // What a warp works off at once: one slice of k of one tile.
 struct Piece {
   uint32_t granule = 0;  // of the weight: this lane's first one of row g
-  int k = 0;             // the same within a row
   int granules = 0;      // from there to the slice's end
   int rows_left = 0;     // from row g to the last
 };
@@ -76,24 +75,21 @@ __global__ void __launch_bounds__(kWarps * 32, 1) stream_kernel(const Stream8 p)
   using Sums = TileSums<kRowTiles * 16>;
   Sums* shared = &shared_memory<Sums>();  // [2][teams][slices]
   const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-  const int slices = p.order.groups * kSlices, team_warps = min(slices, kWarps);
-  const int teams = kWarps / team_warps, team = warp / team_warps;
-  const int passes = (slices + kWarps - 1) / kWarps;
+  const int slices = p.order.groups * kSlices, teams = blockDim.x / 32 / slices;
+  const int team = warp / slices, slice = warp % slices;
   const int tiles_apart = gridDim.x * teams;
   const int columns = int(p.epilogue.columns);
 
-  const auto piece_at = [&](int tile, int pass) {
-    const int slice = warp % team_warps + pass * team_warps;
-    const int k = slice * p.order.slice_steps * 4 + t;
-    const bool exists = tile < p.tiles && slice < slices;
+  const int k = slice * p.order.slice_steps * 4 + t;  // this lane's first granule within a row
+  const int granules = min(k - t + p.order.slice_steps * 4, p.granules) - k;
+  const auto piece_at = [&](int tile) {
     return Piece{.granule = uint32_t(tile * 16 + g) * p.weight_stride + k,
-                 .k = k,
-                 .granules = exists ? min(k - t + p.order.slice_steps * 4, p.granules) - k : 0,
+                 .granules = tile < p.tiles ? granules : 0,
                  .rows_left = columns - tile * 16 - g};
   };
 
   int tile = blockIdx.x + gridDim.x * team;
-  Piece piece = piece_at(tile, 0);
+  Piece piece = piece_at(tile);
   Ahead<kDepth, kRowTiles> ahead;
 #pragma unroll
   for (int slot = 0; slot < kDepth; ++slot) {
@@ -104,7 +100,8 @@ __global__ void __launch_bounds__(kWarps * 32, 1) stream_kernel(const Stream8 p)
 
   ptx::wait_for_predecessor();
   const int live = int(live_rows(p.epilogue));
-  const uint4* token = p.x + int64_t{g} * p.granules;
+  const uint4* token = p.x + int64_t{g} * p.granules + k;
+  const int token_granules = g < live ? granules : 0;
   const int steps = (p.order.slice_steps + kDepth - 1) / kDepth * kDepth;
 
   if (tile >= p.tiles) ptx::let_successor_start();
@@ -113,45 +110,38 @@ __global__ void __launch_bounds__(kWarps * 32, 1) stream_kernel(const Stream8 p)
     // The slices of this tile are added up in the other buffer than those of the tile before, whose
     // readers are through when all of the team have come to this tile's barrier.
     Sums* of_team = shared + (buffer * teams + team) * slices;
+    const Piece next = piece_at(tile + tiles_apart);
+    float sums[kRowTiles][4] = {};
 #pragma unroll 1
-    for (int pass = 0; pass < passes; ++pass) {
-      const bool last = pass + 1 == passes;
-      const Piece next = piece_at(last ? tile + tiles_apart : tile, last ? 0 : pass + 1);
-      float sums[kRowTiles][4] = {};
-#pragma unroll 1
-      for (int step = 0; step < steps; step += kDepth) {
-        const bool turn = step + kDepth >= steps;  // what is loaded now belongs to the next piece
-        const Piece from{.granule = turn ? next.granule : piece.granule,
-                         .granules = turn ? next.granules : piece.granules,
-                         .rows_left = turn ? next.rows_left : piece.rows_left};
-        const int from_step = turn ? 0 : step + kDepth;
+    for (int step = 0; step < steps; step += kDepth) {
+      const bool turn = step + kDepth >= steps;  // what is loaded now belongs to the next piece
+      const Piece from{.granule = turn ? next.granule : piece.granule,
+                       .granules = turn ? next.granules : piece.granules,
+                       .rows_left = turn ? next.rows_left : piece.rows_left};
+      const int from_step = turn ? 0 : step + kDepth;
 #pragma unroll
-        for (int slot = 0; slot < kDepth; ++slot) {
-          const int at = (step + slot) * 4;
-          const uint4 x = g < live && at < piece.granules ? token[piece.k + at] : uint4{0, 0, 0, 0};
-          const uint4* held = ahead.held[slot];
-#pragma unroll
-          for (int r = 0; r < kRowTiles; ++r) {
-            const uint4 upper = held[r * 2], lower = held[r * 2 + 1];
-            ptx::mma_m16n8k16<T>(sums[r], {{upper.x, lower.x, upper.y, lower.y}}, {{x.x, x.y}});
-            ptx::mma_m16n8k16<T>(sums[r], {{upper.z, lower.z, upper.w, lower.w}}, {{x.z, x.w}});
-          }
-          ahead.load(slot, p, from, from_step + slot);
-        }
-      }
-      piece = next;
-      const int slice = warp % team_warps + pass * team_warps;
-      if (slice < slices) {
+      for (int slot = 0; slot < kDepth; ++slot) {
+        const int at = (step + slot) * 4;
+        const uint4 x = at < token_granules ? token[at] : uint4{0, 0, 0, 0};
+        const uint4* held = ahead.held[slot];
 #pragma unroll
         for (int r = 0; r < kRowTiles; ++r) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            of_team[slice].at[t * 2 + e % 2][r * 16 + g + e / 2 * 8] = sums[r][e];
-          }
+          const uint4 upper = held[r * 2], lower = held[r * 2 + 1];
+          ptx::mma_m16n8k16<T>(sums[r], {{upper.x, lower.x, upper.y, lower.y}}, {{x.x, x.y}});
+          ptx::mma_m16n8k16<T>(sums[r], {{upper.z, lower.z, upper.w, lower.w}}, {{x.z, x.w}});
         }
+        ahead.load(slot, p, from, from_step + slot);
       }
     }
-    ptx::barrier_sync(1 + team, team_warps * 32);
+    piece = next;
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        of_team[slice].at[t * 2 + e % 2][r * 16 + g + e / 2 * 8] = sums[r][e];
+      }
+    }
+    ptx::barrier_sync(1 + team, slices * 32);
     const auto total = [&](int token_idx, int row) {
       float sum = 0;
 #pragma unroll 1
@@ -163,7 +153,7 @@ __global__ void __launch_bounds__(kWarps * 32, 1) stream_kernel(const Stream8 p)
       }
       return sum;
     };
-    for (int i = threadIdx.x % (team_warps * 32); i < live * 16; i += team_warps * 32) {
+    for (int i = threadIdx.x % (slices * 32); i < live * 16; i += slices * 32) {
       const int token_idx = i / 16, row = i % 16;
       if (tile * 16 + row >= columns) continue;
       store(p.epilogue, token_idx, tile * 16 + row, total(token_idx, row),
@@ -175,10 +165,11 @@ __global__ void __launch_bounds__(kWarps * 32, 1) stream_kernel(const Stream8 p)
 template <typename T, bool gated>
 void launch_stream(const Stream8& stream8, int multiprocessors, cudaStream_t stream) {
   const int slices = stream8.order.groups * kSlices;
-  const int teams = kWarps / std::min(slices, kWarps);
+  static_assert(kGroupsMax * kSlices <= kWarps);
+  const int teams = kWarps / slices;
   launch_early(stream_kernel<T, gated>, dim3(unsigned(std::min(multiprocessors, stream8.tiles))),
-               dim3(kWarps * 32), size_t(2) * teams * slices * sizeof(TileSums < gated ? 32 : 16 >),
-               stream, stream8);
+               dim3(unsigned(teams * slices * 32)),
+               size_t(2) * teams * slices * sizeof(TileSums < gated ? 32 : 16 >), stream, stream8);
 }
 
 }  // namespace

@@ -237,6 +237,16 @@ TEST_CASE("few rows pass their gate") {
   }
 }
 
+TEST_CASE("few rows whose slices do not fill a block's warps are the same sums") {
+  // Three groups of k, 12 slices, and more tiles than blocks.
+  const kernels::cuda::DeviceLimits limits{.capability = 90, .multiprocessors = 6};
+  REQUIRE(kernels::cuda::sum_order({.n = 150, .k = 2080}, limits).groups == 3);
+  for (const bool gated : {false, true}) {
+    check_case({.rows = 3, .n = 300, .k = 2080, .gated = gated, .multiprocessors = 9});
+  }
+  check_case({.rows = 1, .n = 150, .k = 2080, .multiprocessors = 6, .capability = 90});
+}
+
 TEST_CASE("few rows of one block an SM are the same sums") {
   for (const int64_t rows : {1, 5, 8}) {
     for (const int multiprocessors : {2, 132}) {
