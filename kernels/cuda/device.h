@@ -60,29 +60,22 @@ inline void check_launch(cudaError_t error, const void* kernel) {
 #endif
 
 #ifdef __CUDACC__
-// `cluster`: how many blocks, neighbours in x, form one. `early`: see launch_early.
+// `early`: see launch_early.
 template <typename... Parameters>
-void launch_with(bool early, unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+void launch_with(bool early, void (*kernel)(Parameters...), dim3 grid, dim3 block,
                  size_t shared_bytes, cudaStream_t stream, Parameters... arguments) {
   const auto function = reinterpret_cast<const void*>(kernel);
   if (shared_bytes > 48 * 1024) allow_shared_memory(function, shared_bytes);
-  cudaLaunchAttribute attributes[2]{};
-  unsigned count = 0;
-  if (early) {
-    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
-  }
-  if (cluster > 1) {
-    attributes[count].id = cudaLaunchAttributeClusterDimension;
-    attributes[count++].val.clusterDim = {cluster, 1, 1};
-  }
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = count;
+  config.attrs = &overlap;
+  config.numAttrs = early ? 1 : 0;
   check_launch(cudaLaunchKernelEx(&config, kernel, arguments...), function);
 }
 #endif
@@ -95,7 +88,7 @@ template <typename... Parameters>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
             cudaStream_t stream, std::type_identity_t<Parameters>... arguments) {
 #ifdef __CUDACC__
-  launch_with<Parameters...>(false, 1, kernel, grid, block, shared_bytes, stream, arguments...);
+  launch_with<Parameters...>(false, kernel, grid, block, shared_bytes, stream, arguments...);
 #else
   (void)stream;
   emulate::run_grid({grid, block, shared_bytes, [=] { kernel(arguments...); }});
@@ -111,38 +104,22 @@ template <typename... Parameters>
 void launch_early(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                   cudaStream_t stream, std::type_identity_t<Parameters>... arguments) {
 #ifdef __CUDACC__
-  launch_with<Parameters...>(true, 1, kernel, grid, block, shared_bytes, stream, arguments...);
+  launch_with<Parameters...>(true, kernel, grid, block, shared_bytes, stream, arguments...);
 #else
   (void)stream;
   emulate::run_grid({grid, block, shared_bytes, [=] { kernel(arguments...); }});
 #endif
 }
 
-// The same in clusters of `cluster` blocks, neighbours in x, which divides the grid's; they run on
-// multiprocessors that reach each other's shared memory (sm_90).
-template <typename... Parameters>
-void launch_clusters(void (*kernel)(Parameters...), unsigned cluster, dim3 grid, dim3 block,
-                     size_t shared_bytes, cudaStream_t stream,
-                     std::type_identity_t<Parameters>... arguments) {
-#ifdef __CUDACC__
-  launch_with<Parameters...>(false, cluster, kernel, grid, block, shared_bytes, stream,
-                             arguments...);
-#else
-  (void)stream;
-  emulate::run_grid(
-      {grid, block, shared_bytes, [=] { kernel(arguments...); }, cluster > 1, cluster});
-#endif
-}
-
 // The same for a kernel whose blocks wait for each other, or for blocks of other devices: refuses a
 // grid that the device cannot hold at once. (No cooperative launch is needed: whatever else runs on
-// the device ends without this kernel.)
+// the device ends without this kernel.) Planted faults use it; no operation does yet.
 template <typename... Parameters>
 void launch_together(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                      cudaStream_t stream, std::type_identity_t<Parameters>... arguments) {
 #ifdef __CUDACC__
   const auto function = reinterpret_cast<const void*>(kernel);
-  if (shared_bytes > 48 * 1024) allow_shared_memory(function, shared_bytes);
+  if (shared_bytes > 48 * 1024) allow_shared_memory(function, shared_bytes);  // counts below
   int device = 0, multiprocessors = 0, blocks = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
@@ -151,7 +128,7 @@ void launch_together(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_
                function);
   if (int64_t{blocks} * multiprocessors < int64_t{grid.x} * grid.y * grid.z)
     check_launch(cudaErrorCooperativeLaunchTooLarge, function);
-  launch_with<Parameters...>(false, 1, kernel, grid, block, shared_bytes, stream, arguments...);
+  launch_with<Parameters...>(false, kernel, grid, block, shared_bytes, stream, arguments...);
 #else
   (void)stream;
   emulate::run_grid({grid, block, shared_bytes, [=] { kernel(arguments...); }, true});

@@ -103,37 +103,6 @@ __device__ inline void load_box(void* shared, const CUtensorMap& map, int column
       "l"(&map), "r"(column), "r"(row), "r"(shared_address(&barrier))
       : "memory");
 }
-
-// Clusters: blocks that reach each other's shared memory; all lay it out alike. A block may touch
-// another's only between meet_cluster() by all threads and that block's end.
-__device__ inline int cluster_rank() {
-  uint32_t rank;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return int(rank);
-}
-__device__ inline void meet_cluster() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
-                   : "memory");
-}
-// Arrives at the barrier that stands at this one's place in block `rank`.
-__device__ inline void arrive_at(Barrier& barrier, int rank) {
-  asm volatile(
-      "{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}\n" ::"r"(
-          shared_address(&barrier)),
-      "r"(rank)
-      : "memory");
-}
-// load_box into the same place of each block in `ranks` (a bit each), counted by the barrier at
-// `barrier`'s place there.
-__device__ inline void load_box_to_all(void* shared, const CUtensorMap& map, int column, int row,
-                                       Barrier& barrier, uint16_t ranks) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-      ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared_address(shared)),
-      "l"(&map), "r"(column), "r"(row), "r"(shared_address(&barrier)), "h"(ranks)
-      : "memory");
-}
 // The same for `bytes` that lie together; both addresses and the size are multiples of 16.
 __device__ inline void load_bulk(void* shared, const void* global, int bytes, Barrier& barrier) {
   asm volatile(
@@ -208,15 +177,6 @@ void arrive_expecting(Barrier& barrier, int bytes);
 void wait(Barrier& barrier, int parity, Where where = Where::current());
 void load_box(void* shared, const CUtensorMap& map, int column, int row, Barrier& barrier,
               Where where = Where::current());
-inline int cluster_rank() {
-  return emulate::cluster_rank();
-}
-inline void meet_cluster(Where where = Where::current()) {
-  emulate::meet_cluster(where);
-}
-void arrive_at(Barrier& barrier, int rank, Where where = Where::current());
-void load_box_to_all(void* shared, const CUtensorMap& map, int column, int row, Barrier& barrier,
-                     uint16_t ranks, Where where = Where::current());
 void load_bulk(void* shared, const void* global, int bytes, Barrier& barrier,
                Where where = Where::current());
 inline void prefetch_box(const CUtensorMap&, int, int) {}

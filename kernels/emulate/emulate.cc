@@ -84,8 +84,6 @@ struct Block {
   std::map<int, Meeting> warpgroups;
   std::map<const void*, std::shared_ptr<void>> slots;
   unsigned char* shared = nullptr;
-  int cluster_arrivals = 0;  // of meet_cluster, in the cluster's first block
-  char cluster_clock[2];
 };
 
 // Who can run, over all blocks that live.
@@ -339,7 +337,6 @@ void start_block(Stream& stream, unsigned number) {
   block->index = {number % grid.blocks.x, number / grid.blocks.x % grid.blocks.y,
                   number / (grid.blocks.x * grid.blocks.y)};
   block->live = int(block->threads.size());
-  block->cluster_arrivals = 0;
   block->shared = new (std::align_val_t(1024)) unsigned char[grid.shared_bytes];
   std::memset(block->shared, 0xff, grid.shared_bytes);  // NaN in every float format
   std::vector<Thread*> all;
@@ -480,35 +477,6 @@ unsigned char* dynamic_shared() {
 }
 int thread_rank() {
   return current->rank;
-}
-
-int cluster_rank() {
-  return int(current->block->index.x % current->block->stream->grids.front().cluster);
-}
-static Block& block_of_cluster(int rank, const Where& where) {
-  const Stream& stream = *current->block->stream;
-  const uint3 mine = current->block->index;
-  if (rank < 0 || rank >= int(stream.grids.front().cluster)) fail("no such block", where);
-  const unsigned x = mine.x - unsigned(cluster_rank()) + unsigned(rank);
-  for (const auto& other : stream.blocks) {
-    const uint3 index = other->index;
-    if (index.x == x && index.y == mine.y && index.z == mine.z && other->live > 0) return *other;
-  }
-  fail("that block of the cluster has ended", where);
-}
-unsigned char* dynamic_shared_of(int rank, Where where) {
-  return block_of_cluster(rank, where).shared;
-}
-void meet_cluster(Where where) {
-  Block& first = block_of_cluster(0, where);
-  const int threads =
-      int(current->block->threads.size()) * int(current->block->stream->grids.front().cluster);
-  const int round = first.cluster_arrivals / threads;
-  release(&first.cluster_clock[round % 2]);
-  ++first.cluster_arrivals;
-  note_progress();
-  wait_until([&] { return first.cluster_arrivals / threads > round; }, where);
-  acquire(&first.cluster_clock[round % 2]);
 }
 std::shared_ptr<void>& block_slot(const void* key) {
   return current->block->slots[key];

@@ -78,7 +78,6 @@ struct Grid {
   size_t shared_bytes = 0;
   std::function<void()> kernel;  // one thread's run; owns its arguments
   bool together = false;         // all blocks live at the same time
-  unsigned cluster = 1;          // blocks of a cluster, neighbours in x; needs `together`
 };
 // Runs it to its end; within run_together(), queues it. Host threads take turns.
 void run_grid(Grid grid);
@@ -102,11 +101,6 @@ void catch_up();
 void wait_for_predecessor();  // every grid must, with one of its threads at least
 
 unsigned char* dynamic_shared();
-// The calling thread's block within its cluster; the shared memory of another one, which must not
-// have ended; a barrier of all the cluster's threads.
-int cluster_rank();
-unsigned char* dynamic_shared_of(int rank, Where where);
-void meet_cluster(Where where);
 [[noreturn]] void fail(const char* what, Where where);
 int thread_rank();  // within the block
 

@@ -194,19 +194,13 @@ void wait(Barrier& barrier, int parity, Where where) {
   emulate::acquire(&barrier);
 }
 
-// What stands at `mine`'s place in the shared memory of block `rank` of the cluster.
-static unsigned char* in_block(int rank, const void* mine, Where where) {
-  return emulate::dynamic_shared_of(rank, where) + shared_address(mine);
-}
-
-void arrive_at(Barrier& barrier, int rank, Where where) {
-  arrive(*reinterpret_cast<Barrier*>(in_block(rank, &barrier, where)));
-}
-
-// Into the shared memory at `base`, whose barrier is `barrier`.
-static void load_box_at(unsigned char* base, uint32_t box, const Map& map, int column, int row,
-                        Barrier& barrier) {
-  emulate::note_write(base + box, map.box_rows * 128);
+void load_box(void* shared, const CUtensorMap& opaque, int column, int row, Barrier& barrier,
+              Where where) {
+  check_box(shared, column, where);
+  const Map map = read(opaque);
+  const auto base = emulate::dynamic_shared();
+  const uint32_t box = shared_address(shared);
+  emulate::note_write(shared, map.box_rows * 128);
   each_piece(map, column, row, base, box, [](unsigned char*, const uint16_t* element, int bytes) {
     emulate::note_read(element, bytes);
   });
@@ -220,23 +214,6 @@ static void load_box_at(unsigned char* base, uint32_t box, const Map& map, int c
     state(barrier).bytes -= map.box_rows * 128;
     settle(barrier);
   });
-}
-
-void load_box(void* shared, const CUtensorMap& opaque, int column, int row, Barrier& barrier,
-              Where where) {
-  check_box(shared, column, where);
-  load_box_at(emulate::dynamic_shared(), shared_address(shared), read(opaque), column, row,
-              barrier);
-}
-
-void load_box_to_all(void* shared, const CUtensorMap& opaque, int column, int row, Barrier& barrier,
-                     uint16_t ranks, Where where) {
-  check_box(shared, column, where);
-  for (int rank = 0; rank < 16; ++rank) {
-    if (!(ranks >> rank & 1)) continue;
-    load_box_at(emulate::dynamic_shared_of(rank, where), shared_address(shared), read(opaque),
-                column, row, *reinterpret_cast<Barrier*>(in_block(rank, &barrier, where)));
-  }
 }
 
 void load_bulk(void* shared, const void* global, int bytes, Barrier& barrier, Where where) {
