@@ -79,8 +79,9 @@ bool in_order(const WeightPart& part) {
 void plan_i4(Plan& plan) {
   const WeightPart& part = *plan.part;
   plan.segment.bf16_scales = part.scales.type == WeightType::bf16;
-  if (!in_order(part)) return sort_by_group(plan);
   const int64_t group = part.scales.group_cols;
+  const bool fits = group % 32 == 0 || group >= part.source_cols;  // a tile's 32 columns share one
+  if (!fits || !in_order(part)) return sort_by_group(plan);
   if (group % 128 == 0 || group >= part.source_cols) {
     plan.segment.coding = Coding::i4_by_128;
     keep_order(plan, 128);

@@ -59,6 +59,8 @@ std::vector<Source> all_sources(int64_t rows, int64_t cols) {
   add("gptq by 32", {.type = i4_gptq, .group_cols = 32, .scale_type = f16, .zeros = true});
   add("gptq in act order",
       {.type = i4_gptq, .group_cols = 128, .scale_type = f16, .zeros = true, .act_order = true});
+  add("gptq by 40, listed",
+      {.type = i4_gptq, .group_cols = 40, .scale_type = f16, .zeros = true, .listed = true});
   add("gptq by row", {.type = i4_gptq, .group_cols = 0, .scale_type = f16});
   add("awq", {.type = i4_awq, .scale_type = f16, .zeros = true});
   add("packed", {.type = i4_packed, .group_cols = 64, .scale_type = bf16, .zeros = true});

@@ -25,6 +25,7 @@ struct ScaledShape {
   WeightType scale_type = WeightType::f32;
   bool zeros = false;      // of 4-bit types; without: 8
   bool act_order = false;  // GPTQ's g_idx, shuffled
+  bool listed = false;     // a g_idx in order
   uint32_t seed = 1;
   float scale_min = 0.01F;  // scales are up to eleven times that
 };
@@ -84,7 +85,7 @@ class ScaledMatrix {
                                              : 1,
         .zeros = shape_.zeros ? as_bytes(zero_words_.data()) : nullptr,
         .zero_add = gptq ? 1 : 0,
-        .group_of_col = shape_.act_order ? as_bytes(group_of_.data()) : nullptr};
+        .group_of_col = shape_.act_order || shape_.listed ? as_bytes(group_of_.data()) : nullptr};
     return {.data = shape_.type == WeightType::f8_e4m3 ? as_bytes(codes_.data())
                                                        : as_bytes(words_.data()),
             .type = shape_.type,
