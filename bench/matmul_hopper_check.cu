@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cuda/cublaslt.h"
+#include "bench/cublaslt.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/large_matmul.h"
 #include "kernels/cuda/matmul_hopper.h"

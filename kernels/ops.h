@@ -220,7 +220,6 @@ struct CudaOptions {
   DType kv = DType::f16;        // f16 or bf16; f32 where the operand is
   // One kernel and one order of sums for all row counts, the same for decode and prefill.
   bool deterministic = false;
-  bool graphs = true;                // steps of few rows are replayed as CUDA graphs
   Collective* collective = nullptr;  // nullptr: a group of one
 };
 // How many devices the CUDA backend can use; where there is none, `why_none` says why. Only where

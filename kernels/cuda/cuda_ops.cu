@@ -534,7 +534,7 @@ void CudaOps::run(const Program& recorded) {
     buckets.push_back(bucket_of(*count));
     most = std::max<int64_t>(most, *count);
   }
-  in_buckets_ = options_.graphs && most <= kGraphRowsMax;
+  in_buckets_ = most <= kGraphRowsMax;
   if (!in_buckets_) {
     launch_all();
     if (group_ != nullptr) group_->step_queued(stream());

@@ -50,7 +50,6 @@ constexpr int kNcclSuccess = 0, kNcclInProgress = 7, kNcclFloat32 = 7, kNcclSum 
 
 struct Nccl {
   const char* (*error_text)(int) = nullptr;
-  int (*version)(int*) = nullptr;
   int (*unique_id)(NcclUniqueId*) = nullptr;
   int (*init_rank)(NcclComm*, int ranks, NcclUniqueId, int rank) = nullptr;
   int (*destroy)(NcclComm) = nullptr;
@@ -87,7 +86,6 @@ const Nccl& nccl() {
     if (library == nullptr) throw DeviceError("NCCL cannot be loaded: " + why);
     Nccl found;
     find(library, "ncclGetErrorString", found.error_text);
-    find(library, "ncclGetVersion", found.version);
     find(library, "ncclGetUniqueId", found.unique_id);
     find(library, "ncclCommInitRank", found.init_rank);
     find(library, "ncclCommDestroy", found.destroy);

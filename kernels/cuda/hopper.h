@@ -111,12 +111,7 @@ __device__ inline void load_bulk(void* shared, const void* global, int bytes, Ba
       "l"(global), "r"(bytes), "r"(shared_address(&barrier))
       : "memory");
 }
-// Brings a box into L2, for a load_box to come; the same for the map itself.
-__device__ inline void prefetch_box(const CUtensorMap& map, int column, int row) {
-  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(&map),
-               "r"(column), "r"(row)
-               : "memory");
-}
+// Brings the map where load_box finds it.
 __device__ inline void prefetch_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
@@ -179,7 +174,6 @@ void load_box(void* shared, const CUtensorMap& map, int column, int row, Barrier
               Where where = Where::current());
 void load_bulk(void* shared, const void* global, int bytes, Barrier& barrier,
                Where where = Where::current());
-inline void prefetch_box(const CUtensorMap&, int, int) {}
 inline void prefetch_map(const CUtensorMap&) {}
 void store_box(const CUtensorMap& map, int column, int row, const void* shared,
                Where where = Where::current());
@@ -208,10 +202,5 @@ void wait_multiply(Where where = Where::current()) {
 }
 
 #endif
-
-// d (64 x 64) += a * b in bf16.
-__device__ inline void multiply_m64n64k16(float (&d)[32], uint64_t a, uint64_t b) {
-  multiply<__nv_bfloat16, 64>(d, a, b);
-}
 
 }  // namespace chorus::kernels::cuda::hopper

@@ -19,7 +19,4 @@ struct HopperPlan {
 };
 HopperPlan plan_hopper(const LargeMatmul& shape, int multiprocessors);
 
-// Whether cuBLASLt, where it is loaded and takes the arguments, is faster than matmul_hopper.
-bool prefers_cublaslt(const LargeMatmul& shape);
-
 }  // namespace chorus::kernels::cuda

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
-#include <stdexcept>
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/epilogue.h"

@@ -229,14 +229,6 @@ __global__ void __launch_bounds__(kThreads, 1)
       hopper::init(shared.empty[s], kConsumerWarps);
     }
     hopper::publish_inits();
-    // Weights depend on nobody: what the first tile needs, were all rows live, starts towards L2.
-    const Work work =
-        work_at(job, blockIdx.x, (job.rows + kTileRows - 1) / kTileRows, column_tiles);
-    for (int step = 0; step < min(work.steps, kStages); ++step) {
-      const int k = (work.first_step + step) * kTileK, row = work.tile.column * out_columns;
-      hopper::prefetch_box(w, k, row);
-      hopper::prefetch_box(w, k, row + job.second_box);
-    }
   }
   __syncthreads();  // the barriers are made
   ptx::wait_for_predecessor();

@@ -444,22 +444,4 @@ void join_columns(View out, const float* gathered, int64_t rank_stride,
          stream, args);
 }
 
-void convert(View out, View x, cudaStream_t stream) {
-  View rows = out;
-  rows.rows = x.rows;
-  with_float_type(out.type, "convert", [&](auto out_element) {
-    with_float_type(x.type, "convert", [&](auto in_element) {
-      using Out = typename decltype(out_element)::type;
-      using In = typename decltype(in_element)::type;
-      launch_copy<Out, In>(rows,
-                           {.from = static_cast<const In*>(x.data),
-                            .stride = x.cols,
-                            .live_rows = x.live_rows,
-                            .from_rows = x.rows,
-                            .scale = 1},
-                           stream);
-    });
-  });
-}
-
 }  // namespace chorus::kernels::cuda

@@ -29,7 +29,5 @@ void soft_cap(View x, float cap, cudaStream_t stream);
 // which there are up to 64.
 void join_columns(View out, const float* gathered, int64_t rank_stride,
                   std::span<const Range> slices, cudaStream_t stream);
-// out = x in out's type, the live rows of x.
-void convert(View out, View x, cudaStream_t stream);
 
 }  // namespace chorus::kernels::cuda

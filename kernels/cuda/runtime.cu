@@ -158,8 +158,7 @@ DeviceFacts select_device(int) {
           .capability = 90,
           .multiprocessors = 4,
           .memory_bytes = int64_t{4} << 30,
-          .l2_bytes = 1 << 20,
-          .emulated = true};
+          .l2_bytes = 1 << 20};
 }
 int64_t free_bytes() {
   return int64_t{1} << 30;

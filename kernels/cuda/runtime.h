@@ -22,7 +22,6 @@ struct DeviceFacts {
   int multiprocessors = 0;
   int64_t memory_bytes = 0;
   int64_t l2_bytes = 0;
-  bool emulated = false;
 };
 
 // How many CUDA devices there are; 0 with the reason in `why_none` where there is no driver either.

@@ -336,20 +336,6 @@ TEST_CASE("gather_rows copies the rows that the index names") {
   }
 }
 
-TEST_CASE("convert rounds the live rows to another type") {
-  const int32_t live = 32;
-  for (const DType from : kFloats) {
-    for (const DType to : kFloats) {
-      Buffer x(from, 33, 72, random_floats(33 * 72, 15));
-      const auto values = x.get();
-      check(
-          to, 33, 72, live,
-          [&](Buffer& out) { kernels::cuda::convert(out.view(), x.view(&live), nullptr); },
-          [&](int64_t row, int64_t col) { return values[static_cast<size_t>(row * 72 + col)]; });
-    }
-  }
-}
-
 TEST_CASE("join_columns puts the ranks' slices of a row side by side") {
   const int32_t live = 2;
   for (const int64_t cols : {5, 2100}) {

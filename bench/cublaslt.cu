@@ -1,7 +1,7 @@
 // The dozen functions of cuBLASLt that a matmul needs, looked up by name. The library's matrices
 // are column-major, so out [rows, n] is its D [n, rows], and W comes first: D = W^T x with W [k, n]
 // transposed and x [k, rows] as it is.
-#include "kernels/cuda/cublaslt.h"
+#include "bench/cublaslt.h"
 
 #if defined(__CUDACC__) && __has_include(<cublasLt.h>)
 
