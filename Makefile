@@ -17,7 +17,7 @@ setup: ## install the Debian packages that are missing
 .PHONY: build
 build: setup ## build Release into build/release/bin/ (CUDA_ARCHITECTURES=90a-real: for these GPUs alone)
 	@cmake --preset release --log-level=WARNING \
-	  $(if $(CUDA_ARCHITECTURES),-DCHORUS_CUDA_ARCHITECTURES="$(CUDA_ARCHITECTURES)")
+	  $(if $(CUDA_ARCHITECTURES),-D,-U)CHORUS_CUDA_ARCHITECTURES$(if $(CUDA_ARCHITECTURES),="$(CUDA_ARCHITECTURES)")
 	@cmake --build --preset release -j $(JOBS)
 
 .PHONY: model
