@@ -95,7 +95,7 @@ class CheckedOps final : public Ops {
   std::string description() const override { return ops_->description() + ", checked"; }
   int block_tokens() const override { return ops_->block_tokens(); }
   DType operand_type() const override { return ops_->operand_type(); }
-  int64_t kv_bytes_max() const override { return ops_->kv_bytes_max(); }
+  std::optional<int64_t> kv_bytes_max() const override { return ops_->kv_bytes_max(); }
 
   View allocate(DType type, int64_t rows, int64_t cols, const int32_t* live_rows) override {
     const Contract contract("allocate");

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -158,9 +159,9 @@ class Ops {
   virtual Weight prepare_table(const WeightPart& part) = 0;
   virtual std::unique_ptr<Rope> make_rope(const RopeDescription&, int64_t positions_max) = 0;
   virtual int64_t kv_block_bytes(const KvShape& shape) const = 0;  // one block, all layers
-  // What a device with memory of its own can give to keys and values once the weights are loaded;
-  // 0 where they stand in the host's memory.
-  virtual int64_t kv_bytes_max() const { return 0; }
+  // What a device with memory of its own can still give to keys and values; null where they stand
+  // in the host's memory.
+  virtual std::optional<int64_t> kv_bytes_max() const { return std::nullopt; }
   virtual std::unique_ptr<KvStore> make_kv(const KvShape& shape) = 0;
 
   // --- between the host and the fixed buffers; outside run()

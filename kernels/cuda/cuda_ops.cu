@@ -8,6 +8,7 @@
 #include <cstring>
 #include <list>
 #include <map>
+#include <optional>
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/device_group.h"
@@ -84,7 +85,7 @@ class CudaOps final : public Ops {
       group_ = make_device_group(*options.collective, watch);
     }
   }
-  ~CudaOps() override { wait_for(stream()); }
+  ~CudaOps() override { wait_quietly(stream()); }
 
   std::string description() const override {
     const char* operand = options_.operand == DType::bf16  ? "bf16"
@@ -118,8 +119,8 @@ class CudaOps final : public Ops {
     return 2 * int64_t{shape.layers} * shape.kv_heads * kBlockTokens * shape.head_dim *
            bytes_of(kv_type());
   }
-  int64_t kv_bytes_max() const override {
-    // Activations, workspaces and graphs are made afterwards.
+  std::optional<int64_t> kv_bytes_max() const override {
+    // What is not in use yet: graphs, room for what the driver and NCCL take later.
     return std::max<int64_t>(0, free_bytes() - facts_.memory_bytes / 20 - (int64_t{1} << 30));
   }
   std::unique_ptr<KvStore> make_kv(const KvShape& shape) override;
@@ -283,10 +284,10 @@ std::unique_ptr<KvStore> CudaOps::make_kv(const KvShape& shape) {
   kv->shape = shape;
   kv->type = kv_type();
   const int64_t bytes = shape.blocks * kv_block_bytes(shape) / 2;
-  for (void** half : {&kv->keys, &kv->values}) {
-    memory_.push_back(cuda::allocate(bytes));
-    *half = memory_.back().get();
-  }
+  kv->keys_memory = cuda::allocate(bytes);
+  kv->values_memory = cuda::allocate(bytes);
+  kv->keys = kv->keys_memory.get();
+  kv->values = kv->values_memory.get();
   return kv;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/runtime.h"
 #include "kernels/ops.h"
 
 namespace chorus::kernels::cuda {
@@ -11,9 +12,10 @@ namespace chorus::kernels::cuda {
 inline constexpr int kBlockTokens = 32;
 
 struct KvBlocks final : KvStore {
-  DType type = DType::f16;          // f16, bf16 or f32
-  void* keys = nullptr;             // [layers][blocks][kv_heads][kBlockTokens][head_dim]
-  void* values = nullptr;           // the same
+  DType type = DType::f16;  // f16, bf16 or f32
+  void* keys = nullptr;     // [layers][blocks][kv_heads][kBlockTokens][head_dim]
+  void* values = nullptr;   // the same
+  Memory keys_memory, values_memory;
   int64_t block_elements() const {  // of one layer's keys
     return int64_t{shape.kv_heads} * kBlockTokens * shape.head_dim;
   }

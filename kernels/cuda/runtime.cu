@@ -18,6 +18,12 @@ void check(cudaError_t error, const char* what) {
                     cudaGetErrorName(error) + ")");
 }
 
+void refuse_if_full(cudaError_t error) {
+  if (error != cudaErrorMemoryAllocation) return;
+  cudaGetLastError();  // not sticky: the device goes on
+  throw std::bad_alloc();
+}
+
 __global__ void is_built_kernel() {}  // has an image for a device, or has not
 
 }  // namespace
@@ -26,9 +32,18 @@ int device_count(std::string& why_none) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error == cudaSuccess && count > 0) return count;
-  why_none = error == cudaSuccess
-                 ? "the driver shows no device"
-                 : std::string(cudaGetErrorString(error)) + " (" + cudaGetErrorName(error) + ")";
+  int driver = 0;  // 12040 for CUDA 12.4
+  if (error == cudaSuccess) {
+    why_none = "the driver shows no device";
+  } else if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+    why_none = "there is no NVIDIA driver";
+  } else if (error == cudaErrorInsufficientDriver) {
+    why_none = "the NVIDIA driver serves CUDA " + std::to_string(driver / 1000) + "." +
+               std::to_string(driver % 1000 / 10) + ", this build needs a driver of CUDA " +
+               std::to_string(CUDART_VERSION / 1000);
+  } else {
+    why_none = std::string(cudaGetErrorString(error)) + " (" + cudaGetErrorName(error) + ")";
+  }
   return 0;
 }
 
@@ -62,10 +77,7 @@ void Release::operator()(void* memory) const {
 Memory allocate(int64_t bytes) {
   void* memory = nullptr;
   const cudaError_t error = cudaMalloc(&memory, static_cast<size_t>(bytes > 0 ? bytes : 1));
-  if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // not sticky: the device goes on
-    throw std::bad_alloc();
-  }
+  refuse_if_full(error);
   check(error, "cudaMalloc");
   Memory owner(memory);
   check(cudaMemset(memory, 0, static_cast<size_t>(bytes > 0 ? bytes : 1)), "cudaMemset");
@@ -79,7 +91,10 @@ void ReleaseHost::operator()(void* memory) const {
 }
 HostMemory allocate_host(int64_t bytes) {
   void* memory = nullptr;
-  check(cudaHostAlloc(&memory, static_cast<size_t>(bytes), cudaHostAllocDefault), "cudaHostAlloc");
+  const cudaError_t error =
+      cudaHostAlloc(&memory, static_cast<size_t>(bytes), cudaHostAllocDefault);
+  refuse_if_full(error);
+  check(error, "cudaHostAlloc");
   return HostMemory(memory);
 }
 
@@ -104,6 +119,9 @@ void copy_rows_on_device(void* to, const void* from, int64_t pitch, int64_t byte
 }
 void wait_for(cudaStream_t stream) {
   check(cudaStreamSynchronize(stream), "a step");
+}
+void wait_quietly(cudaStream_t stream) noexcept {
+  cudaStreamSynchronize(stream);
 }
 
 Stream::Stream() {
@@ -161,7 +179,7 @@ DeviceFacts select_device(int) {
           .l2_bytes = 1 << 20};
 }
 int64_t free_bytes() {
-  return int64_t{1} << 30;
+  return int64_t{3} << 30;
 }
 
 void Release::operator()(void* memory) const {
@@ -204,6 +222,9 @@ void copy_rows_on_device(void* to, const void* from, int64_t pitch, int64_t byte
   }
 }
 void wait_for(cudaStream_t) {
+  emulate::catch_up();
+}
+void wait_quietly(cudaStream_t) noexcept {
   emulate::catch_up();
 }
 

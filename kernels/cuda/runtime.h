@@ -1,5 +1,5 @@
 // The few things that the backend asks of CUDA's runtime, behind functions that the emulation has
-// too. One thread uses a device; errors throw DeviceError.
+// too. One thread uses a device; errors throw DeviceError, full memory std::bad_alloc.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -53,6 +53,8 @@ void copy_on_device(void* to, const void* from, int64_t bytes, cudaStream_t stre
 void copy_rows_on_device(void* to, const void* from, int64_t pitch, int64_t bytes, int64_t rows,
                          cudaStream_t stream);
 void wait_for(cudaStream_t stream);
+// Before memory is given back: an error has been told to who waited for the step, or nobody did.
+void wait_quietly(cudaStream_t stream) noexcept;
 
 class Stream {
  public:

@@ -117,11 +117,11 @@ StepBuffers Decoder::make_buffers(const StepLimits& limits) {
     buffers.block_tables.push_back(ops_.allocate(DType::i32, limits.slots, limits.blocks_max));
   }
   buffers.logits = ops_.allocate(DType::f32, limits.wanted, partition_.vocab.size(), counts + 2);
+  buffers.activations = make_activations(buffers, limits);
   return buffers;
 }
 
-Decoder::Activations Decoder::make_activations(const StepBuffers& buffers,
-                                               const StepLimits& limits) {
+Activations Decoder::make_activations(const StepBuffers& buffers, const StepLimits& limits) {
   const auto* tokens = buffers.tokens.live_rows;
   const int64_t heads = partition_.heads.size(), kv_heads = partition_.kv_heads.size();
   const auto make = [&](int64_t cols, DType type = DType::f32) {
@@ -152,10 +152,9 @@ Decoder::Activations Decoder::make_activations(const StepBuffers& buffers,
   return x;
 }
 
-Programs Decoder::record(const StepBuffers& buffers, const StepLimits& limits,
-                         const std::vector<kernels::KvStore*>& kv) {
+Programs Decoder::record(const StepBuffers& buffers, const std::vector<kernels::KvStore*>& kv) {
   assert(kv.size() == spec_.kv_groups.size());
-  const Activations x = make_activations(buffers, limits);
+  const Activations& x = buffers.activations;
   ops_.record();
   ops_.embed(x.residual, embedding_, buffers.tokens, buffers.slots, buffers.last_tokens,
              spec_.embedding_scale);

@@ -25,6 +25,22 @@ struct StepLimits {
   int64_t adjustments = 0;
 };
 
+// What passes from one operation to the next. Operand: Ops::operand_type().
+struct Activations {
+  kernels::View residual;                      // f32 [tokens, hidden]
+  kernels::View normed;                        // operand [tokens, hidden]
+  kernels::View qkv;                           // f32 [tokens, (heads + 2 kv_heads) * head_dim]
+  kernels::View attended;                      // operand [tokens, heads * head_dim]
+  kernels::View projected;                     // f32 [tokens, hidden]
+  kernels::View gate_up;                       // f32 [tokens, 2 * ffn]
+  kernels::View gated;                         // operand [tokens, ffn]
+  kernels::View shared_gate_up, shared_gated;  // the same of the experts' width
+  kernels::View router;                        // f32 [tokens, experts]
+  kernels::View experts;                       // i32 [tokens, chosen]
+  kernels::View expert_weights;                // f32 [tokens, chosen]
+  kernels::View last;                          // operand [wanted, hidden]
+};
+
 struct StepBuffers {
   kernels::View counts;                     // i32 [1, 3]: live tokens, spans, wanted rows
   kernels::View tokens;                     // i32 [tokens, 1]; -1: the slot's last token
@@ -38,6 +54,7 @@ struct StepBuffers {
   kernels::View adjustment_counts;          // i32 [slots, 1]
   std::vector<kernels::View> block_tables;  // per KV group: i32 [slots, blocks_max]
   kernels::View logits;                     // f32 [wanted, vocabulary slice]
+  Activations activations;
 };
 
 struct Programs {
@@ -62,8 +79,7 @@ class Decoder {
 
   StepBuffers make_buffers(const StepLimits& limits);
   // Records the pass for these buffers. `kv` [groups] must outlive the programs.
-  Programs record(const StepBuffers& buffers, const StepLimits& limits,
-                  const std::vector<kernels::KvStore*>& kv);
+  Programs record(const StepBuffers& buffers, const std::vector<kernels::KvStore*>& kv);
 
  private:
   struct Layer {
@@ -76,20 +92,6 @@ class Decoder {
     int group = 0;
     int index_in_group = 0;
     bool mixture() const { return router != nullptr; }
-  };
-  struct Activations {                           // operand: Ops::operand_type()
-    kernels::View residual;                      // f32 [tokens, hidden]
-    kernels::View normed;                        // operand [tokens, hidden]
-    kernels::View qkv;                           // f32 [tokens, (heads + 2 kv_heads) * head_dim]
-    kernels::View attended;                      // operand [tokens, heads * head_dim]
-    kernels::View projected;                     // f32 [tokens, hidden]
-    kernels::View gate_up;                       // f32 [tokens, 2 * ffn]
-    kernels::View gated;                         // operand [tokens, ffn]
-    kernels::View shared_gate_up, shared_gated;  // the same of the experts' width
-    kernels::View router;                        // f32 [tokens, experts]
-    kernels::View experts;                       // i32 [tokens, chosen]
-    kernels::View expert_weights;                // f32 [tokens, chosen]
-    kernels::View last;                          // operand [wanted, hidden]
   };
   kernels::Weight load(weights::Loader& loader, weights::Role role, int layer = 0);
   std::vector<kernels::Weight> load_experts(weights::Loader& loader, weights::Role role, int layer);

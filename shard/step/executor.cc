@@ -94,10 +94,7 @@ std::vector<int64_t> Executor::allocate_kv(int64_t kv_tokens) {
   if (kv_tokens <= 0) {
     int64_t bytes_per_block = 0;  // counted as if no group had a window: an upper bound
     for (int64_t each : bytes) bytes_per_block += each;
-    const int64_t on_device = ops_.kv_bytes_max();
-    const int64_t budget =
-        on_device > 0 ? on_device : memory_available_bytes() / 4 / communicator_.ranks();
-    kv_tokens = std::min(budget / bytes_per_block * block_tokens,
+    kv_tokens = std::min(kv_bytes_available() / bytes_per_block * block_tokens,
                          static_cast<int64_t>(limits_.slots) * limits_.context_max);
   }
   const int64_t blocks_full = ceil_div(kv_tokens, block_tokens);
@@ -124,15 +121,29 @@ std::vector<int64_t> Executor::allocate_kv(int64_t kv_tokens) {
     auto& least = blocks[i % blocks.size()];
     least = std::min(least, of_ranks[i]);
   }
+  record(blocks);
+  return blocks;
+}
+
+void Executor::record(const std::vector<int64_t>& blocks) {
+  programs_ = {};
+  kv_.clear();
   std::vector<kernels::KvStore*> stores;
-  for (size_t group = 0; group < groups.size(); ++group) {
+  for (size_t group = 0; group < blocks.size(); ++group) {
     kernels::KvShape shape = decoder_.kv_shape(static_cast<int>(group));
     shape.blocks = blocks[group];
     kv_.push_back(ops_.make_kv(shape));
     stores.push_back(kv_.back().get());
   }
-  programs_ = decoder_.record(buffers_, step_limits_, stores);
-  return blocks;
+  programs_ = decoder_.record(buffers_, stores);
+}
+
+// A device is asked once the pass is recorded, with a cache of one block: its workspaces depend on
+// the model and the step's limits, and what they leave is measured, not estimated.
+int64_t Executor::kv_bytes_available() {
+  if (!ops_.kv_bytes_max()) return memory_available_bytes() / 4 / communicator_.ranks();
+  record(std::vector<int64_t>(decoder_.spec().kv_groups.size(), 1));
+  return *ops_.kv_bytes_max();
 }
 
 tl::expected<StepResult, std::string> Executor::execute(const Step& step) {

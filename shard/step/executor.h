@@ -30,10 +30,11 @@ class Executor final : public Execution {
   Executor(kernels::Ops& ops, models::Decoder& decoder, comm::Communicator& communicator,
            const ExecutorLimits& limits);
 
-  // Allocates KV for `kv_tokens` positions in all (0: what is free on the device or, on a CPU, a
-  // quarter of the memory that is available, shared among the ranks) and records the pass. Every
-  // rank calls it at the same point. Answers with the blocks per group, the minimum over ranks.
-  // Throws NotEnoughMemory where not even one sequence of `context_max` fits.
+  // Allocates KV for `kv_tokens` positions in all (0: what is free on the device beside all that
+  // the pass takes or, on a CPU, a quarter of the memory that is available, shared among the ranks)
+  // and records the pass. Every rank calls it at the same point. Answers with the blocks per group,
+  // the minimum over ranks. Throws NotEnoughMemory where not even one sequence of `context_max`
+  // fits.
   std::vector<int64_t> allocate_kv(int64_t kv_tokens) override;
 
   // Bytes of one block per group on this rank.
@@ -61,6 +62,8 @@ class Executor final : public Execution {
   };
   struct Inputs;  // what a step writes to the fixed buffers
 
+  void record(const std::vector<int64_t>& blocks);
+  int64_t kv_bytes_available();
   tl::expected<void, std::string> check(const Step& step) const;
   tl::expected<void, std::string> take_seat(const Row& row, Seat& seat);
   tl::expected<void, std::string> apply(const Row& row, Inputs& inputs);

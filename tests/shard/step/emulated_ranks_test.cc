@@ -31,7 +31,7 @@ std::vector<kernels::Sampled> generate(const modelfile::Model& model, const Tiny
                    {.ranks = ranks,
                     .make_ops = make,
                     .limits = {.slots = 4, .step_tokens_max = 64, .context_max = tiny.context()},
-                    .kv_tokens = 512});
+                    .kv_tokens = 0});  // what the device has room for, after a trial
   const auto prompt = tiny.prompt();
   std::vector<kernels::Sampled> sampled;
   std::vector<int64_t> held(3), done(3);
