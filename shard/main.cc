@@ -80,7 +80,7 @@ bool parse(Options& o, int argc, char** argv) {
        .max = 1024},
       {.name = "cpu-path",
        .target = &o.cpu_path,
-       .help = "instruction set of the CPU backend; reference: plain f32 loops",
+       .help = "instruction set of the CPU backend, which it chooses; reference: plain f32 loops",
        .choices = {"auto", "reference", "scalar", "avx2", "avx512"}},
       {.name = "kv-cache-tokens",
        .target = &o.kv_cache_tokens,
@@ -151,29 +151,43 @@ void check_gpu_ranks(const Options& o, int devices) {
                          "; --num-shard 1 or --device cpu works without");
   }
 }
+
+std::unique_ptr<kernels::Ops> start_gpu(const Options& o, comm::Communicator& communicator) {
+  return kernels::make_cuda_ops(
+      {.device = static_cast<int>(o.rank),
+       .operand = o.dtype == "float16"   ? kernels::DType::f16
+                  : o.dtype == "float32" ? kernels::DType::f32
+                                         : kernels::DType::bf16,
+       .deterministic = o.deterministic,
+       .collective = &communicator},
+      {.is_lost = [&communicator] { return communicator.lost(); },
+       .on_lost =
+           [group_fd = static_cast<int>(o.group_fd)](const std::string& why) {
+             process::log_error("{}", why);
+             comm::abort_group(group_fd);
+             std::_Exit(static_cast<int>(ExitCode::fault));
+           }});
+}
 #endif
 
-// Null where the model runs on the CPU.
+// Null where the model runs on the CPU: told so, told by --cpu-path which, or for want of a GPU.
 std::unique_ptr<kernels::Ops> make_gpu_ops(const Options& o, comm::Communicator& communicator) {
+  if (o.device == "cpu" || (o.device == "auto" && o.cpu_path != "auto")) return nullptr;
   std::string why_none = "this build has no CUDA backend";
 #ifdef CHORUS_HAS_CUDA
-  const int devices = o.device == "cpu" ? 0 : kernels::cuda_device_count(why_none);
+  const int devices = kernels::cuda_device_count(why_none);
   if (devices > 0) {
     check_gpu_ranks(o, devices);
-    return kernels::make_cuda_ops(
-        {.device = static_cast<int>(o.rank),
-         .operand = o.dtype == "float16"   ? kernels::DType::f16
-                    : o.dtype == "float32" ? kernels::DType::f32
-                                           : kernels::DType::bf16,
-         .deterministic = o.deterministic,
-         .collective = &communicator},
-        {.is_lost = [&communicator] { return communicator.lost(); },
-         .on_lost =
-             [group_fd = static_cast<int>(o.group_fd)](const std::string& why) {
-               process::log_error("{}", why);
-               comm::abort_group(group_fd);
-               std::_Exit(static_cast<int>(ExitCode::fault));
-             }});
+    try {
+      return start_gpu(o, communicator);
+    } catch (const std::runtime_error& error) {
+      // Where there are other ranks, theirs may have started.
+      if (o.ranks > 1) {
+        throw StartError(ExitCode::unavailable,
+                         std::string(error.what()) + "; --device cpu works without GPUs");
+      }
+      why_none = error.what();
+    }
   }
 #else
   (void)communicator;
@@ -182,6 +196,7 @@ std::unique_ptr<kernels::Ops> make_gpu_ops(const Options& o, comm::Communicator&
     throw StartError(ExitCode::unavailable,
                      "--device cuda: no GPU to use: " + why_none + "; --device cpu works");
   }
+  process::log_info("computing on the CPU: {}", why_none);
   return nullptr;
 }
 

@@ -139,7 +139,8 @@ std::vector<Option> model_rows(Parsed& parsed) {
        .env = "CHORUS_THREADS"},
       {.name = "cpu-path",
        .target = &o.cpu_path,
-       .help = "Instruction set of the CPU backend; reference: plain loops, slow.",
+       .help = "Instruction set of the CPU backend, which it chooses where --device does not; "
+               "reference: plain loops, slow.",
        .choices = {"auto", "reference", "scalar", "avx2", "avx512"},
        .env = "CHORUS_CPU_PATH"},
       {.name = "kv-cache-tokens",
