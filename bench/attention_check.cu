@@ -1,8 +1,5 @@
 // The attention kernels on a GPU: held to a plain kernel in f32, to themselves bit for bit, and to
 // the clock. One JSON line a figure; exit code 1 where a result is wrong. Half a minute on one GPU.
-//
-//   nvcc -std=c++20 -O3 -I. --expt-relaxed-constexpr -cudart static -arch=sm_90a
-//        bench/attention_check.cu kernels/cuda/{attention*,tensor_map}.cu -o attention_check
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -11,17 +8,18 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <numeric>
 #include <string>
 #include <vector>
 
+#include "bench/gpu_bench.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/kv_blocks.h"
 
 using namespace chorus::kernels;
+using namespace chorus::bench;
 using chorus::kernels::cuda::AttentionContext;
 using chorus::kernels::cuda::kBlockTokens;
 using chorus::kernels::cuda::KvBlocks;
@@ -30,27 +28,6 @@ namespace {
 
 constexpr double kRelativeDifference = 1e-2;  // of the greatest result; bf16 weights make 4e-3
 bool all_right = true;
-
-void check(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "attention_check: %s: %s\n", what, cudaGetErrorString(error));
-  std::exit(error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver ? 69 : 70);
-}
-
-// Uniform in [-scale, scale), a function of seed and index.
-__device__ float random_at(uint64_t seed, int64_t index, float scale) {
-  uint64_t x = seed * 0x9e3779b97f4a7c15U + static_cast<uint64_t>(index);
-  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9U;
-  x = (x ^ x >> 27) * 0x94d049bb133111ebU;
-  return scale * (static_cast<float>((x ^ x >> 31) >> 40) / static_cast<float>(1 << 23) - 1);
-}
-template <typename T>
-__global__ void fill_kernel(T* to, int64_t count, uint64_t seed, float scale) {
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    to[i] = T(random_at(seed, i, scale));
-  }
-}
 
 // What the kernels are held to: a block per token row and head, scores in shared memory.
 struct NaiveArgs {
@@ -112,13 +89,6 @@ struct Piece {  // `count` tokens after `before` others
 };
 
 template <typename T>
-T* device_array(int64_t count) {
-  void* memory = nullptr;
-  check(cudaMalloc(&memory, static_cast<size_t>(count) * sizeof(T)), "memory");
-  check(cudaMemset(memory, 0, static_cast<size_t>(count) * sizeof(T)), "memory");
-  return static_cast<T*>(memory);
-}
-template <typename T>
 T* on_device(const std::vector<T>& values) {
   T* memory = device_array<T>(static_cast<int64_t>(values.size()));
   check(cudaMemcpy(memory, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice),
@@ -159,8 +129,7 @@ class Step {
     kv_.values = filled(elements, 2);
     const int64_t cols = int64_t{setting.q_heads + 2 * setting.kv_heads} * setting.dim;
     auto* qkv = device_array<float>(rows * cols);
-    fill_kernel<<<1024, 256, 0, stream>>>(qkv, rows * cols, 3,
-                                          2.0F / std::sqrt(float(setting.dim)));
+    fill(qkv, rows * cols, 3, 2.0F / std::sqrt(float(setting.dim)));
     out_ = device_array<float>(rows * setting.q_heads * setting.dim);
     check(cudaStreamSynchronize(stream), "filling");
     args_.out = {out_, DType::f32, rows, int64_t{setting.q_heads} * setting.dim};
@@ -248,11 +217,9 @@ class Step {
   void* filled(int64_t elements, uint64_t seed) {
     auto* memory = device_array<uint16_t>(elements);
     if (setting_.cache == DType::bf16) {
-      fill_kernel<<<1024, 256, 0, stream_>>>(reinterpret_cast<__nv_bfloat16*>(memory), elements,
-                                             seed, 1.0F);
+      fill(reinterpret_cast<__nv_bfloat16*>(memory), elements, seed);
     } else {
-      fill_kernel<<<1024, 256, 0, stream_>>>(reinterpret_cast<__half*>(memory), elements, seed,
-                                             1.0F);
+      fill(reinterpret_cast<__half*>(memory), elements, seed);
     }
     return memory;
   }
@@ -276,8 +243,7 @@ class Step {
 class Check {
  public:
   Check() {
-    cudaDeviceProp properties{};
-    check(cudaGetDeviceProperties(&properties, 0), "no CUDA device");
+    const cudaDeviceProp properties = device_properties();
     capability_ = properties.major * 10 + properties.minor;
     multiprocessors_ = properties.multiProcessorCount;
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
@@ -366,36 +332,11 @@ class Check {
     return text;
   }
 
-  // Of one launch, in a graph of 20: the median of 10 replays.
   double median_us(const std::function<void(int)>& launch) {
-    constexpr int kLaunches = 20, kReplays = 10;
-    launch(0);  // what a kernel asks of the runtime at its first launch cannot be captured
-    check(cudaStreamSynchronize(stream_), "the first launch");
-    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
-    for (int i = 0; i < kLaunches; ++i) launch(i);
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t replay = nullptr;
-    check(cudaStreamEndCapture(stream_, &graph), "capture");
-    check(cudaGraphInstantiate(&replay, graph, 0), "graph");
-    cudaEvent_t begin, end;
-    check(cudaEventCreate(&begin), "event");
-    check(cudaEventCreate(&end), "event");
-    std::vector<double> taken;
-    for (int i = 0; i < kReplays + 1; ++i) {
-      check(cudaEventRecord(begin, stream_), "event");
-      check(cudaGraphLaunch(replay, stream_), "graph");
-      check(cudaEventRecord(end, stream_), "event");
-      check(cudaEventSynchronize(end), "timing");
-      float ms = 0;
-      check(cudaEventElapsedTime(&ms, begin, end), "event");
-      if (i > 0) taken.push_back(ms * 1e3 / kLaunches);
-    }
-    check(cudaEventDestroy(begin), "event");
-    check(cudaEventDestroy(end), "event");
-    check(cudaGraphExecDestroy(replay), "graph");
-    check(cudaGraphDestroy(graph), "graph");
-    std::sort(taken.begin(), taken.end());
-    return taken[taken.size() / 2];
+    constexpr int kLaunches = 20;
+    return graph_median_us(stream_, 10, kLaunches, [&] {
+      for (int i = 0; i < kLaunches; ++i) launch(i);
+    });
   }
 
   int capability_ = 0, multiprocessors_ = 0;

@@ -5,17 +5,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <functional>
-#include <vector>
+
+#include "bench/gpu_bench.h"
 
 namespace {
 
-void check(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "gpu_ceilings: %s: %s\n", what, cudaGetErrorString(error));
-  std::exit(69);
-}
+using namespace chorus::bench;
 
 // Sixteen bytes a load, eight loads in flight a thread.
 __global__ void __launch_bounds__(512)
@@ -39,14 +34,6 @@ __global__ void __launch_bounds__(512)
   if (sum == 0x12345678) *sink = sum;
 }
 
-__global__ void fill_kernel(uint4* to, int64_t count) {
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    const auto x = static_cast<uint32_t>(i * 2654435761U + 12345U);
-    to[i] = {x, x ^ 0x9e3779b9U, x * 747796405U, ~x};
-  }
-}
-
 __global__ void empty_kernel() {}
 __global__ void overlapped_kernel() {
 #if __CUDA_ARCH__ >= 900
@@ -55,43 +42,23 @@ __global__ void overlapped_kernel() {
 #endif
 }
 
-double median_us(cudaStream_t stream, int runs, const std::function<void()>& work) {
-  cudaEvent_t begin, end;
-  check(cudaEventCreate(&begin), "event");
-  check(cudaEventCreate(&end), "event");
-  std::vector<double> taken;
-  for (int i = 0; i < runs + 2; ++i) {
-    check(cudaEventRecord(begin, stream), "event");
-    work();
-    check(cudaEventRecord(end, stream), "event");
-    check(cudaEventSynchronize(end), "work");
-    float ms = 0;
-    check(cudaEventElapsedTime(&ms, begin, end), "event");
-    if (i >= 2) taken.push_back(ms * 1e3);
-  }
-  std::sort(taken.begin(), taken.end());
-  return taken[taken.size() / 2];
-}
-
 void measure_memory(cudaStream_t stream, int multiprocessors) {
   constexpr int64_t kBytes = int64_t{4} << 30;
-  void *a = nullptr, *b = nullptr;
-  uint32_t* sink = nullptr;
-  check(cudaMalloc(&a, kBytes), "memory");
-  check(cudaMalloc(&b, kBytes), "memory");
-  check(cudaMalloc(&sink, 4), "memory");
-  fill_kernel<<<multiprocessors * 8, 256, 0, stream>>>(static_cast<uint4*>(a), kBytes / 16);
+  auto* a = device_array<float>(kBytes / 4);
+  auto* b = device_array<float>(kBytes / 4);
+  auto* sink = device_array<uint32_t>(1);
+  fill(a, kBytes / 4, 1);
   double best = 1e30;
   for (const int blocks : {2, 4}) {
-    best = std::min(best, median_us(stream, 10, [&] {
+    best = std::min(best, median_us(stream, 10, 1, [&] {
                       read_kernel<<<multiprocessors * blocks, 512, 0, stream>>>(
-                          static_cast<const uint4*>(a), kBytes / 16, sink);
+                          reinterpret_cast<const uint4*>(a), kBytes / 16, sink);
                     }));
   }
   std::printf(
       "{\"kernel\": \"read ceiling\", \"shape\": \"4 GiB\", \"us_median\": %.1f, \"gb_s\": %.0f}\n",
       best, kBytes / best / 1e3);
-  const double copy = median_us(stream, 10, [&] {
+  const double copy = median_us(stream, 10, 1, [&] {
     check(cudaMemcpyAsync(b, a, kBytes, cudaMemcpyDeviceToDevice, stream), "copy");
   });
   std::printf(
@@ -112,28 +79,21 @@ void measure_launches(cudaStream_t stream, bool overlapped) {
   config.stream = stream;
   config.attrs = &attribute;
   config.numAttrs = overlapped ? 1 : 0;
-  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
-  for (int i = 0; i < kKernels; ++i) {
-    check(overlapped ? cudaLaunchKernelEx(&config, overlapped_kernel)
-                     : cudaLaunchKernelEx(&config, empty_kernel),
-          "launch");
-  }
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t replay = nullptr;
-  check(cudaStreamEndCapture(stream, &graph), "capture");
-  check(cudaGraphInstantiate(&replay, graph, 0), "graph");
-  const double us = median_us(stream, 10, [&] { check(cudaGraphLaunch(replay, stream), "graph"); });
+  const double us = graph_median_us(stream, 10, kKernels, [&] {
+    for (int i = 0; i < kKernels; ++i) {
+      check(overlapped ? cudaLaunchKernelEx(&config, overlapped_kernel)
+                       : cudaLaunchKernelEx(&config, empty_kernel),
+            "launch");
+    }
+  });
   std::printf("{\"kernel\": \"launch gap%s\", \"shape\": \"graph of %d\", \"us_median\": %.3f}\n",
-              overlapped ? ", overlapped" : "", kKernels, us / kKernels);
-  check(cudaGraphExecDestroy(replay), "graph");
-  check(cudaGraphDestroy(graph), "graph");
+              overlapped ? ", overlapped" : "", kKernels, us);
 }
 
 }  // namespace
 
 int main(int argc, char**) {
-  cudaDeviceProp properties{};
-  check(cudaGetDeviceProperties(&properties, 0), "no CUDA device");
+  const cudaDeviceProp properties = device_properties();
   std::printf("{\"kernel\": \"device\", \"shape\": \"%s, %d multiprocessors, %d MB L2\"}\n",
               properties.name, properties.multiProcessorCount, properties.l2CacheSize >> 20);
   if (argc > 1) return 0;

@@ -15,6 +15,7 @@
 #include <random>
 #include <vector>
 
+#include "bench/gpu_bench.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/large_matmul.h"
 #include "kernels/cuda/matmul.h"
@@ -24,35 +25,12 @@ namespace {
 
 using namespace chorus::kernels;
 using namespace chorus::kernels::cuda;
+using namespace chorus::bench;
 using Bf16 = __nv_bfloat16;
 
 const auto started = std::chrono::steady_clock::now();
 double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-}
-
-void check(cudaError_t error) {
-  if (error == cudaSuccess) return;
-  std::printf("{\"error\": \"%s\"}\n", cudaGetErrorString(error));
-  std::exit(1);
-}
-
-template <typename T>
-T* device_array(int64_t count) {  // stays until the program ends
-  void* memory = nullptr;
-  check(cudaMalloc(&memory, size_t(count) * sizeof(T)));
-  check(cudaMemset(memory, 0, size_t(count) * sizeof(T)));
-  return static_cast<T*>(memory);
-}
-
-__global__ void fill_kernel(Bf16* values, int64_t count, uint64_t seed) {  // uniform in [-1, 1)
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    uint64_t x = seed + uint64_t(i) * 0x9e3779b97f4a7c15ull;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebull;
-    values[i] = __float2bfloat16(float(int32_t((x ^ x >> 31) >> 32)) * 0x1p-31f);
-  }
 }
 
 __global__ void reference_kernel(double* out, const Bf16* x, const Bf16* w, int columns, int k,
@@ -163,31 +141,9 @@ double median_us(const Bench& bench, const Shape& s, int rows, const auto& launc
   const int copies = int(std::min<int64_t>(32, kWeights / (int64_t{s.n} * s.k)));
   std::vector<DeviceWeight> weights;
   for (int i = 0; i < copies; ++i) weights.push_back(weight_of(bench, s, i));
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t launches = nullptr;
-  check(cudaStreamBeginCapture(bench.stream, cudaStreamCaptureModeThreadLocal));
-  for (const auto& weight : weights) launch(args_of(bench, s, weight, rows));
-  check(cudaStreamEndCapture(bench.stream, &graph));
-  check(cudaGraphInstantiate(&launches, graph, 0));
-  cudaEvent_t begin, end;
-  check(cudaEventCreate(&begin));
-  check(cudaEventCreate(&end));
-  std::vector<double> times;
-  for (int i = 0; i < 13; ++i) {
-    check(cudaEventRecord(begin, bench.stream));
-    check(cudaGraphLaunch(launches, bench.stream));
-    check(cudaEventRecord(end, bench.stream));
-    check(cudaEventSynchronize(end));
-    float ms = 0;
-    check(cudaEventElapsedTime(&ms, begin, end));
-    if (i >= 2) times.push_back(ms * 1000.0 / copies);
-  }
-  check(cudaEventDestroy(begin));
-  check(cudaEventDestroy(end));
-  check(cudaGraphExecDestroy(launches));
-  check(cudaGraphDestroy(graph));
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
+  return graph_median_us(bench.stream, 11, copies, [&] {
+    for (const auto& weight : weights) launch(args_of(bench, s, weight, rows));
+  });
 }
 
 void print_time(const char* kernel, const Shape& s, int rows, int groups, double us) {
@@ -231,16 +187,14 @@ void time_shape(const Bench& bench, const Shape& s, int rows, bool splits) {
 int main(int argc, char** argv) {
   const double limit =
       argc == 3 && std::strcmp(argv[1], "--seconds") == 0 ? std::atof(argv[2]) : 25;
-  cudaDeviceProp properties{};
-  check(cudaGetDeviceProperties(&properties, 0));
+  const cudaDeviceProp properties = device_properties();
   Bench bench;
   bench.limits = {.capability = properties.major * 10 + properties.minor,
                   .multiprocessors = properties.multiProcessorCount};
   check(cudaStreamCreateWithFlags(&bench.stream, cudaStreamNonBlocking));
   const uint64_t seed = std::random_device{}();
-  fill_kernel<<<2048, 256>>>(bench.weights, kWeights, seed << 32);
-  fill_kernel<<<2048, 256>>>(bench.x, int64_t{kRowsMax} * 14336, (seed + 1) << 32);
-  check(cudaDeviceSynchronize());
+  fill(bench.weights, kWeights, seed);
+  fill(bench.x, int64_t{kRowsMax} * 14336, seed + 1);
   std::printf("{\"device\": \"%s\", \"multiprocessors\": %d, \"seed\": %llu}\n", properties.name,
               properties.multiProcessorCount, static_cast<unsigned long long>(seed));
 

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "bench/cublaslt.h"
+#include "bench/gpu_bench.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/large_matmul.h"
 #include "kernels/cuda/matmul_hopper.h"
@@ -27,44 +28,18 @@ namespace {
 
 using namespace chorus::kernels;
 using namespace chorus::kernels::cuda;
+using namespace chorus::bench;
 
 const auto started = std::chrono::steady_clock::now();
 double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
 }
 
-void check(cudaError_t error) {
-  if (error == cudaSuccess) return;
-  std::printf("{\"error\": \"%s\"}\n", cudaGetErrorString(error));
-  std::exit(1);
-}
-
-// Memory that stays until the program ends.
-template <typename T>
-T* device_array(int64_t count) {
-  void* memory = nullptr;
-  check(cudaMalloc(&memory, size_t(count) * sizeof(T)));
-  return static_cast<T*>(memory);
-}
-
-__device__ float random_at(uint64_t seed, int64_t index) {  // uniform in [-1, 1)
-  uint64_t x = seed + uint64_t(index) * 0x9e3779b97f4a7c15ull;
-  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
-  x = (x ^ x >> 27) * 0x94d049bb133111ebull;
-  return float(int32_t((x ^ x >> 31) >> 32)) * 0x1p-31f;
-}
-template <typename T>
-__global__ void fill_kernel(T* values, int64_t count, uint64_t seed) {
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    values[i] = T(random_at(seed, i));
-  }
-}
 uint64_t next_seed = std::random_device{}() * 1000003ull;
 template <typename T>
 T* random_array(int64_t count) {
   T* values = device_array<T>(count);
-  fill_kernel<<<2048, 256>>>(values, count, ++next_seed << 32);
+  fill(values, count, ++next_seed);
   return values;
 }
 
@@ -231,30 +206,12 @@ void check_bits() {
   std::fflush(stdout);
 }
 
-// Microseconds a launch: the median of several runs of at least 20 launches (fewer where they are
-// long), launch i of `launch(i)`.
+// Microseconds a launch, launch i of `launch(i)`.
 double median_us(const std::function<void(int)>& launch) {
-  cudaEvent_t begin, end;
-  check(cudaEventCreate(&begin));
-  check(cudaEventCreate(&end));
-  int counter = 0;
-  const auto run = [&](int launches) {
-    check(cudaEventRecord(begin));
-    for (int i = 0; i < launches; ++i) launch(counter++);
-    check(cudaEventRecord(end));
-    check(cudaEventSynchronize(end));
-    float ms = 0;
-    check(cudaEventElapsedTime(&ms, begin, end));
-    return ms * 1000.0 / launches;
-  };
-  const double once = run(3);
-  const int launches = once > 1000 ? 10 : 20, runs = once > 500 ? 5 : 10;
-  std::vector<double> times;
-  for (int i = 0; i < runs; ++i) times.push_back(run(launches));
-  std::sort(times.begin(), times.end());
-  check(cudaEventDestroy(begin));
-  check(cudaEventDestroy(end));
-  return times[times.size() / 2];
+  constexpr int kLaunches = 20;
+  return chorus::bench::median_us(nullptr, 7, kLaunches, [&] {
+    for (int i = 0; i < kLaunches; ++i) launch(i);
+  });
 }
 
 struct Buffers {
@@ -336,8 +293,7 @@ double time_shape(const Shape& s, const Buffers& buffers, double plain_us) {
 int main(int argc, char** argv) {
   const double limit =
       argc == 3 && std::strcmp(argv[1], "--seconds") == 0 ? std::atof(argv[2]) : 22;
-  cudaDeviceProp properties{};
-  check(cudaGetDeviceProperties(&properties, 0));
+  const cudaDeviceProp properties = device_properties();
   multiprocessors = properties.multiProcessorCount;
   std::string why_none;
   library = CublasLt::load(why_none);
