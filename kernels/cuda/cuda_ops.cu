@@ -31,9 +31,10 @@ namespace {
 
 constexpr int64_t kShadowBytesMax = 4096;  // of i32 buffers that may hold row counts
 constexpr int64_t kGraphRowsMax = 256;     // steps of more rows are long enough to be launched
-// What memory brings while a norm runs, or a split and the attention behind it (H200).
-constexpr int64_t kNormAheadBytes = int64_t{12} << 20;
-constexpr int64_t kSplitAheadBytes = int64_t{36} << 20;
+// Shares of L2: what memory brings while a norm runs, or a split and the attention behind it (of an
+// H200's 60 MB: 12 and 36).
+constexpr double kNormAhead = 0.2;
+constexpr double kSplitAhead = 0.6;
 constexpr size_t kGraphsMax = 64;  // kept for one program, the least recently used go first
 
 // Row counts that share a graph.
@@ -159,7 +160,7 @@ class CudaOps final : public Ops {
                cuda::rms_norm(cut(out), cut(x), vector(weight), eps, stream(), of_decode(*ahead));
              },
          .ahead = ahead,
-         .ahead_bytes_max = kNormAheadBytes});
+         .ahead_bytes_max = of_l2(kNormAhead)});
   }
   void add_rms_norm(View out, View residual, View x, Weight weight, float eps) override {
     watch(x);
@@ -171,7 +172,7 @@ class CudaOps final : public Ops {
                                   of_decode(*ahead));
              },
          .ahead = ahead,
-         .ahead_bytes_max = kNormAheadBytes});
+         .ahead_bytes_max = of_l2(kNormAhead)});
   }
   void matmul(View out, View x, Weight weight, Weight bias) override;
   void gated_activation(View out, View gate_up, Gate gate) override;
@@ -187,7 +188,7 @@ class CudaOps final : public Ops {
                if (call.qkv.rows > 0) cuda::split_qkv(call, stream(), of_decode(*ahead));
              },
          .ahead = ahead,
-         .ahead_bytes_max = kSplitAheadBytes});
+         .ahead_bytes_max = of_l2(kSplitAhead)});
   }
   void attention(const AttentionArgs& args) override;
   void route_experts(const RouteArgs& args) override {
@@ -216,6 +217,9 @@ class CudaOps final : public Ops {
 
  private:
   cudaStream_t stream() const { return stream_.get(); }
+  DeviceLimits limits() const {
+    return {.capability = facts_.capability, .multiprocessors = facts_.multiprocessors};
+  }
   DType kv_type() const { return options_.operand == DType::f32 ? DType::f32 : options_.kv; }
   void add(std::function<void()> launch) { add({.launch = std::move(launch)}); }
   void add(Operation operation) {
@@ -228,6 +232,9 @@ class CudaOps final : public Ops {
   int64_t live(const View& view) const;
   // The view with the rows that this launch is for.
   View cut(View view) const;
+  int64_t of_l2(double share) const {
+    return static_cast<int64_t>(share * static_cast<double>(facts_.l2_bytes)) / 256 * 256;
+  }
   // Long steps keep memory busy by themselves.
   Prefetch of_decode(const Prefetch& ahead) const { return in_buckets_ ? ahead : Prefetch{}; }
   void launch_matmul(const MatmulArgs& args);
@@ -356,7 +363,7 @@ void CudaOps::launch_matmul(const MatmulArgs& args) {
   MatmulArgs call = args;
   call.x = cut(args.x);
   call.out.rows = call.x.rows;
-  call.limits = {.capability = facts_.capability, .multiprocessors = facts_.multiprocessors};
+  call.limits = limits();
   if (call.x.rows == 0) return;
   cuda::matmul(call, running().matmul_workspace.get(), options_.deterministic, stream());
 }
@@ -364,7 +371,8 @@ void CudaOps::launch_matmul(const MatmulArgs& args) {
 void CudaOps::matmul(View out, View x, Weight weight, Weight bias) {
   watch(x);
   auto& bytes = recording_->matmul_bytes;
-  bytes = std::max(bytes, matmul_workspace_bytes(cuda::matrix(weight), x.rows));
+  bytes = std::max(bytes, matmul_workspace_bytes(cuda::matrix(weight), x.rows, limits(),
+                                                 options_.deterministic));
   const MatmulArgs args{
       .out = out, .x = x, .weight = &cuda::matrix(weight), .bias = cuda::vector(bias)};
   add({.kind = Operation::Kind::matmul,

@@ -515,7 +515,7 @@ Layout layout_of(const ExpertsArgs& args, int64_t rows) {
   at.bytes = at.product;
   for (const auto* weights : {&args.gate_up, &args.down}) {
     for (const Weight& weight : *weights) {
-      const int64_t bytes = quantised_workspace_bytes(matrix(weight), rows);
+      const int64_t bytes = quantised_workspace_bytes(matrix(weight), rows, {}, true);
       at.bytes = std::max(at.bytes, at.product + bytes);
     }
   }

@@ -5,7 +5,6 @@
 namespace chorus::kernels::cuda {
 namespace {
 
-constexpr int kTileRows = 128;
 // What a tile takes besides its multiplications, in columns' worth of time: narrow tiles load more
 // for each of their sums. An estimate; the best tile by measurement is within 7 % of its choice
 // (H200, 512 to 8192 rows).
@@ -25,9 +24,9 @@ int64_t ceil_div(int64_t a, int64_t b) {
 HopperPlan plan_hopper(const LargeMatmul& shape, int multiprocessors) {
   HopperPlan best;
   int64_t best_time = INT64_MAX;
-  const bool few = shape.rows <= kTileRows && !shape.gated;
+  const bool few = shape.rows <= kHopperTileRows && !shape.gated;
   for (const int columns : {256, 192, 128, 64}) {
-    const int64_t tiles = ceil_div(shape.rows, kTileRows) *
+    const int64_t tiles = ceil_div(shape.rows, kHopperTileRows) *
                           ceil_div(shape.out_columns, shape.gated ? columns / 2 : columns);
     for (const int splits : {1, 2, 4}) {
       if (splits > 1 && (!few || shape.k < splits * kSplitKMin)) break;

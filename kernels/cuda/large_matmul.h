@@ -13,6 +13,8 @@ struct LargeMatmul {
   bool gated = false;
 };
 
+inline constexpr int kHopperTileRows = 128;  // of x, in a tile of matmul_hopper
+
 struct HopperPlan {
   int tile_columns = 256;  // of matmul_hopper: 64, 128, 192 or 256
   int splits = 1;          // of k; 1 but for few rows

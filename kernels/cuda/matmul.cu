@@ -48,6 +48,34 @@ bool fits(const View& x, const DeviceWeight& weight) {
          (weight.format == WeightFormat::f32 || x.cols % 8 == 0);
 }
 
+// The sums of weights that `few` splits.
+int64_t few_sums_bytes(const DeviceWeight& weight, int64_t rows_max, const DeviceLimits& limits,
+                       bool deterministic) {
+  int groups = 1;
+  for (const bool gated : {false, true}) {
+    const MatmulShape shape{.n = weight.rows, .k = weight.cols, .gated = gated};
+    groups = std::max(groups, sum_order(shape, limits).groups);
+  }
+  if (groups == 1) return 0;
+  const int64_t rows_at_once = deterministic ? kTokensAtOnce : kFewRowsMax;
+  const int64_t rows =
+      std::min<int64_t>((rows_max + kFewRowsMax - 1) / kFewRowsMax * kFewRowsMax, rows_at_once);
+  // A gated weight's halves are rounded up to tiles each.
+  const int64_t tiles = (weight.rows + kTileWeightRows - 1) / kTileWeightRows + 1;
+  return groups * tiles * kTileWeightRows * rows * int64_t{sizeof(float)};
+}
+
+// The same of matmul_hopper, which splits products of one row of tiles.
+int64_t hopper_sums_bytes(const DeviceWeight& weight, int64_t rows_max,
+                          const DeviceLimits& limits) {
+  if (limits.capability != 90) return 0;
+  const int64_t rows = std::min<int64_t>(rows_max, kHopperTileRows);
+  const HopperPlan plan = plan_hopper({.rows = rows, .out_columns = weight.rows, .k = weight.cols},
+                                      limits.multiprocessors);
+  if (plan.splits == 1) return 0;
+  return plan.splits * rows * weight.rows * int64_t{sizeof(float)};
+}
+
 // wgmma where the device has it.
 void launch_many(const MatmulArgs& args, void* sums, cudaStream_t stream) {
   if (args.limits.capability != 90 || !matmul_hopper_takes(args)) return matmul_many(args, stream);
@@ -90,16 +118,14 @@ View as_operand(View x, const DeviceWeight& weight, void* memory, cudaStream_t s
   return x;
 }
 
-int64_t matmul_workspace_bytes(const DeviceWeight& weight, int64_t rows_max) {
+int64_t matmul_workspace_bytes(const DeviceWeight& weight, int64_t rows_max,
+                               const DeviceLimits& limits, bool deterministic) {
   if (weight.format == WeightFormat::quantised) {
-    return kCounterBytes + quantised_workspace_bytes(weight, rows_max);
+    return kCounterBytes + quantised_workspace_bytes(weight, rows_max, limits, deterministic);
   }
-  const int64_t split_rows =
-      std::min<int64_t>((rows_max + kFewRowsMax - 1) / kFewRowsMax * kFewRowsMax, kTokensAtOnce);
-  // A gated weight's halves are rounded up to tiles each.
-  const int64_t tiles = (weight.rows + kTileWeightRows - 1) / kTileWeightRows + 1;
-  const int64_t sums = kGroupsMax * tiles * kTileWeightRows * split_rows * int64_t{sizeof(float)};
-  return kCounterBytes + operand_bytes(weight, rows_max) + sums;
+  return kCounterBytes + operand_bytes(weight, rows_max) +
+         std::max(few_sums_bytes(weight, rows_max, limits, deterministic),
+                  hopper_sums_bytes(weight, rows_max, limits));
 }
 
 void matmul(const MatmulArgs& args, void* workspace, bool deterministic, cudaStream_t stream) {

@@ -30,9 +30,10 @@ DType operand_of(WeightFormat format);
 int64_t operand_bytes(const DeviceWeight& weight, int64_t rows);
 View as_operand(View x, const DeviceWeight& weight, void* memory, cudaStream_t stream);
 
-// Memory for one matmul of at most `rows_max` rows; all matmuls of a step may share it. Zeroed
-// before its first use; each matmul leaves it fit for the next.
-int64_t matmul_workspace_bytes(const DeviceWeight& weight, int64_t rows_max);
+// Memory for one matmul of at most `rows_max` rows, gated or not; all matmuls of a step may share
+// it. Zeroed before its first use; each matmul leaves it fit for the next.
+int64_t matmul_workspace_bytes(const DeviceWeight& weight, int64_t rows_max,
+                               const DeviceLimits& limits, bool deterministic);
 void matmul(const MatmulArgs& args, void* workspace, bool deterministic, cudaStream_t stream);
 
 // The kernels behind matmul(), for x in the weight's type with cols a multiple of 8. The first two

@@ -34,7 +34,7 @@
 namespace chorus::kernels::cuda {
 namespace {
 
-constexpr int kTileRows = 128, kTileK = 64, kBandTiles = 16;
+constexpr int kTileRows = kHopperTileRows, kTileK = 64, kBandTiles = 16;
 constexpr int kThreads = 3 * 128, kConsumerWarps = 8;
 constexpr int kSharedBytesMax = 226 << 10;
 

@@ -134,13 +134,15 @@ __global__ void gate_kernel(const float* product, const Epilogue epilogue) {
 
 }  // namespace
 
-int64_t quantised_workspace_bytes(const DeviceWeight& weight, int64_t rows_max) {
+int64_t quantised_workspace_bytes(const DeviceWeight& weight, int64_t rows_max,
+                                  const DeviceLimits& limits, bool deterministic) {
   QuantisedSegment pair[kSegmentsMax];
   const int64_t product = gate_and_up(weight, pair) ? 0 : rows_max * weight.rows * 4;
-  if (!goes_plain(weight, rows_max)) return product;
+  if (deterministic || !goes_plain(weight, rows_max)) return product;
   // The product of the plain weight has a workspace of its own behind it.
+  const DeviceWeight plain = plain_of(weight, DType::bf16);
   return std::max(product, plain_bytes(weight) +
-                               matmul_workspace_bytes(plain_of(weight, DType::bf16), rows_max));
+                               matmul_workspace_bytes(plain, rows_max, limits, deterministic));
 }
 
 void matmul_quantised(const MatmulArgs& args, void* workspace, bool deterministic,

@@ -7,7 +7,8 @@
 namespace chorus::kernels::cuda {
 
 // Memory that matmul_quantised may write, for up to `rows_max` rows; 0 is possible.
-int64_t quantised_workspace_bytes(const DeviceWeight& weight, int64_t rows_max);
+int64_t quantised_workspace_bytes(const DeviceWeight& weight, int64_t rows_max,
+                                  const DeviceLimits& limits, bool deterministic);
 // x is bf16, f16 or, for sums as exact as f32's, f32. With `deterministic` one order of sums serves
 // every number of rows.
 void matmul_quantised(const MatmulArgs& args, void* workspace, bool deterministic,

@@ -93,7 +93,8 @@ struct Problem {
             .gated = c.gated,
             .gate = c.gate,
             .limits = {.capability = c.capability, .multiprocessors = c.multiprocessors}};
-    workspace = cuda::allocate(cuda::matmul_workspace_bytes(weight, c.rows));
+    workspace =
+        cuda::allocate(cuda::matmul_workspace_bytes(weight, c.rows, args.limits, c.deterministic));
   }
 
   int64_t columns() const { return shape.gated ? shape.n / 2 : shape.n; }

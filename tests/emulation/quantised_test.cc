@@ -252,8 +252,8 @@ TEST_CASE("a quantised matmul applies the gate to pairs of rows") {
   Input x = random_input(DType::bf16, 5, 512);
   const int32_t live = 4;
   std::vector<float> out(static_cast<size_t>(5 * pairs));
-  std::vector<float> workspace(
-      static_cast<size_t>(kernels::cuda::quantised_workspace_bytes(packed.weight, 5) / 4));
+  std::vector<float> workspace(static_cast<size_t>(
+      kernels::cuda::quantised_workspace_bytes(packed.weight, 5, {}, false) / 4));
   under_all_schedules(out, [&] {
     workspace.assign(workspace.size(), NAN);
     kernels::cuda::matmul_quantised({.out = {out.data(), DType::f32, 5, pairs},
@@ -313,8 +313,8 @@ TEST_CASE("a quantised matmul of many rows rounds its weights once") {
     for (const DType type : {DType::bf16, DType::f16}) {
       Input x = random_input(type, 65, 352);
       std::vector<float> out(65 * 48, NAN);
-      std::vector<std::byte> workspace(
-          static_cast<size_t>(kernels::cuda::quantised_workspace_bytes(packed.weight, 65)));
+      std::vector<std::byte> workspace(static_cast<size_t>(
+          kernels::cuda::quantised_workspace_bytes(packed.weight, 65, {}, false)));
       kernels::cuda::matmul_quantised(
           {.out = {out.data(), DType::f32, 65, 48}, .x = x.view(), .weight = &packed.weight},
           workspace.data(), false, nullptr);
