@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=${1:-2}
 fuzz_seconds=${CHORUS_FUZZ_SECONDS:-60}
+export CUDA_ARCHITECTURES=90a-real  # as make test builds
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/chorus
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
