@@ -3,14 +3,30 @@
 // Quantised ones keep their bits, in planes that repack.h orders as mma fragments want them.
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 #include <vector>
 
+#include "kernels/view.h"
 #include "kernels/weight.h"
 
 namespace chorus::kernels::cuda {
 
 enum class WeightFormat : uint8_t { f32, bf16, f16, quantised };
+
+// Plain weights' types; the kernels read x in the same. Not for quantised ones, nor for integers.
+inline DType type_of(WeightFormat format) {
+  assert(format != WeightFormat::quantised);
+  return format == WeightFormat::bf16  ? DType::bf16
+         : format == WeightFormat::f16 ? DType::f16
+                                       : DType::f32;
+}
+inline WeightFormat format_of(DType type) {
+  assert(type == DType::bf16 || type == DType::f16 || type == DType::f32);
+  return type == DType::bf16  ? WeightFormat::bf16
+         : type == DType::f16 ? WeightFormat::f16
+                              : WeightFormat::f32;
+}
 
 // How a quantised segment's codes and scales are kept; one kernel each.
 enum class Coding : uint8_t {

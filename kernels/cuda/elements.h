@@ -53,6 +53,22 @@ __device__ inline T from_float(float x) {
   }
 }
 
+// One element, where its type is known at run time only: f32, f16 or bf16.
+__device__ inline float load_as_f32(const void* from, DType type, int64_t index) {
+  if (type == DType::f32) return static_cast<const float*>(from)[index];
+  if (type == DType::bf16) return to_float(static_cast<const __nv_bfloat16*>(from)[index]);
+  return to_float(static_cast<const __half*>(from)[index]);
+}
+__device__ inline void store_as(void* to, DType type, int64_t index, float value) {
+  if (type == DType::f32) {
+    static_cast<float*>(to)[index] = value;
+  } else if (type == DType::bf16) {
+    static_cast<__nv_bfloat16*>(to)[index] = from_float<__nv_bfloat16>(value);
+  } else {
+    static_cast<__half*>(to)[index] = from_float<__half>(value);
+  }
+}
+
 // `count` neighbours, moved by as few instructions as there are 16 bytes in them.
 template <typename T, int count>
 struct alignas(count * sizeof(T) < 16 ? count * sizeof(T) : 16) Pack {

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/elements.h"
+#include "kernels/cuda/gate.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/ptx.h"
 
@@ -35,22 +37,6 @@ __device__ inline int64_t live_rows(const Epilogue& epilogue) {
   if (epilogue.live_rows == nullptr) return epilogue.rows;
   const int64_t live = *epilogue.live_rows;
   return live < epilogue.rows ? live : epilogue.rows;
-}
-
-__device__ inline float activate(Gate gate, float x) {
-  if (gate == Gate::silu) return x / (1.0f + expf(-x));
-  // x / 2 * (1 + tanh(u)) = x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3).
-  return x / (1.0f + expf(-1.59576912f * (x + 0.044715f * x * x * x)));
-}
-
-__device__ inline void store_as(void* out, DType type, int64_t index, float value) {
-  if (type == DType::f32) {
-    static_cast<float*>(out)[index] = value;
-  } else if (type == DType::bf16) {
-    static_cast<__nv_bfloat16*>(out)[index] = __float2bfloat16(value);
-  } else {
-    static_cast<__half*>(out)[index] = __float2half(value);
-  }
 }
 
 // The sum of weight row `column`, or of gate row `column` and up row columns + `column`.

@@ -384,12 +384,6 @@ struct Move {
   const float* factors = nullptr;  // of pairs, or null: for what is taken
 };
 
-__device__ inline float load_as_f32(const void* from, DType type, int64_t index) {
-  if (type == DType::f32) return static_cast<const float*>(from)[index];
-  if (type == DType::bf16) return static_cast<const __nv_bfloat16*>(from)[index];
-  return static_cast<const __half*>(from)[index];
-}
-
 // Takes an expert's tokens together, or puts its f32 results at their pairs.
 template <bool take>
 __global__ void __launch_bounds__(kSumThreads) move_kernel(const Move p) {
@@ -585,7 +579,7 @@ void plain_parts(const ExpertsArgs& args, const Pairs& pairs, const void* const*
        .factors = args.weigh_input ? static_cast<const float*>(args.weights.data) : nullptr,
        .gate = args.gate,
        .out = memory + at.gated,
-       .out_type = operand_of(down.format),
+       .out_type = type_of(down.format),
        .out_stride = gated_cols},
       gate_up.format, stream);
   launch_product<false>({.pairs = pairs,

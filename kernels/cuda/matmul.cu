@@ -26,12 +26,6 @@ struct Rows {
   const int32_t* live_rows = nullptr;
 };
 
-__device__ inline float load_as_f32(const Rows& x, int64_t index) {
-  if (x.type == DType::f32) return static_cast<const float*>(x.data)[index];
-  if (x.type == DType::bf16) return static_cast<const __nv_bfloat16*>(x.data)[index];
-  return static_cast<const __half*>(x.data)[index];
-}
-
 // out [rows, stride] = x, with zeros from x.cols on. A block has one row.
 __global__ void operand_kernel(void* out, DType type, int64_t stride, const Rows x) {
   ptx::let_successor_start();
@@ -39,12 +33,13 @@ __global__ void operand_kernel(void* out, DType type, int64_t stride, const Rows
   const int64_t row = blockIdx.x;
   if (x.live_rows != nullptr && row >= *x.live_rows) return;
   for (int64_t i = threadIdx.x; i < stride; i += kThreads) {
-    store_as(out, type, row * stride + i, i < x.cols ? load_as_f32(x, row * x.cols + i) : 0.0f);
+    const float value = i < x.cols ? load_as_f32(x.data, x.type, row * x.cols + i) : 0.0f;
+    store_as(out, type, row * stride + i, value);
   }
 }
 
 bool fits(const View& x, const DeviceWeight& weight) {
-  return x.type == operand_of(weight.format) &&
+  return x.type == type_of(weight.format) &&
          (weight.format == WeightFormat::f32 || x.cols % 8 == 0);
 }
 
@@ -87,23 +82,8 @@ void launch_many(const MatmulArgs& args, void* sums, cudaStream_t stream) {
 
 }  // namespace
 
-DType operand_of(WeightFormat format) {
-  switch (format) {
-    case WeightFormat::f32:
-      return DType::f32;
-    case WeightFormat::bf16:
-      return DType::bf16;
-    case WeightFormat::f16:
-      return DType::f16;
-    case WeightFormat::quantised:
-      break;
-  }
-  assert(!"a quantised weight has no operand type of its own");
-  return DType::f32;
-}
-
 int64_t operand_bytes(const DeviceWeight& weight, int64_t rows) {
-  const int64_t bytes = rows * weight.stride * bytes_of(operand_of(weight.format));
+  const int64_t bytes = rows * weight.stride * bytes_of(type_of(weight.format));
   return (bytes + 255) / 256 * 256;
 }
 
@@ -111,7 +91,7 @@ View as_operand(View x, const DeviceWeight& weight, void* memory, cudaStream_t s
   if (fits(x, weight)) return x;
   const Rows rows{x.data, x.type, x.rows, x.cols, x.live_rows};
   x.data = memory;
-  x.type = operand_of(weight.format);
+  x.type = type_of(weight.format);
   x.cols = weight.stride;
   launch(operand_kernel, dim3(unsigned(rows.rows)), dim3(kThreads), 0, stream, x.data, x.type,
          x.cols, rows);

@@ -23,10 +23,8 @@ struct MatmulArgs {
   DeviceLimits limits = {};  // of the device it runs on
 };
 
-// The type of x that the kernels read beside such a weight; not for quantised ones.
-DType operand_of(WeightFormat format);
-// x in that type with cols a multiple of 8: itself, or written to `memory` of operand_bytes, padded
-// with zeros to the weight's stride. Beside f32 weights any cols will do.
+// x in the weight's type with cols a multiple of 8: itself, or written to `memory` of
+// operand_bytes, padded with zeros to the weight's stride. Beside f32 weights any cols will do.
 int64_t operand_bytes(const DeviceWeight& weight, int64_t rows);
 View as_operand(View x, const DeviceWeight& weight, void* memory, cudaStream_t stream);
 

@@ -28,6 +28,7 @@
 #include <string>
 #include <type_traits>
 
+#include "kernels/cuda/gate.h"
 #include "kernels/cuda/hopper.h"
 #include "kernels/cuda/ptx.h"
 
@@ -79,13 +80,6 @@ __device__ inline Tile tile_at(int index, int row_tiles, int column_tiles) {
   const int within = index - band * kBandTiles * column_tiles;
   const int height = min(kBandTiles, row_tiles - band * kBandTiles);
   return {band * kBandTiles + within % height, within / height};
-}
-
-// Both gates are x / (1 + e^-z): silu with z = x; gelu_tanh, since 0.5 (1 + tanh u) is 1 / (1 +
-// e^-2u), with z = 2u. The fast forms are good to 2 units in the last place of f32.
-__device__ inline float activate(Gate gate, float x) {
-  const float z = gate == Gate::silu ? x : 1.5957691f * (x + 0.044715f * x * x * x);
-  return __fdividef(x, 1.0f + __expf(-z));
 }
 
 // Two neighbouring outputs in one register (pair).
@@ -143,8 +137,8 @@ __device__ inline void store_tile(const float (&sums)[count], const Job& job, in
         float2 value = make_float2(sums[at] + bias.x, sums[at + 1] + bias.y);
         if constexpr (gated) {
           const int up = count / 2 + at;
-          value.x = activate(job.gate, value.x) * (sums[up] + up_bias.x);
-          value.y = activate(job.gate, value.y) * (sums[up + 1] + up_bias.y);
+          value.x = activate_fast(job.gate, value.x) * (sums[up] + up_bias.x);
+          value.y = activate_fast(job.gate, value.y) * (sums[up + 1] + up_bias.y);
         }
         pairs[half][g] = pack<Out>(value.x, value.y);
       }
@@ -359,7 +353,7 @@ void launch_type(const MatmulArgs& args, const HopperPlan& plan, float* partial,
 bool matmul_hopper_takes(const MatmulArgs& args) {
   const DeviceWeight& weight = *args.weight;
   if (weight.format == WeightFormat::f32) return false;
-  const DType type = weight.format == WeightFormat::f16 ? DType::f16 : DType::bf16;
+  const DType type = type_of(weight.format);
   return args.x.type == type && (args.out.type == type || args.out.type == DType::f32) &&
          args.x.cols % 8 == 0 && args.out.cols % 4 == 0;
 }

@@ -32,7 +32,7 @@ int64_t plain_bytes(const DeviceWeight& weight) {
 // What the weight becomes for many rows.
 DeviceWeight plain_of(const DeviceWeight& weight, DType type) {
   DeviceWeight plain;
-  plain.format = type == DType::bf16 ? WeightFormat::bf16 : WeightFormat::f16;
+  plain.format = format_of(type);
   plain.rows = weight.rows;
   plain.cols = plain.stride = weight.cols;
   return plain;

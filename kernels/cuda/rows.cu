@@ -16,6 +16,7 @@
 
 #include "kernels/cuda/device_weight.h"
 #include "kernels/cuda/elements.h"
+#include "kernels/cuda/gate.h"
 #include "kernels/cuda/ptx.h"
 
 namespace chorus::kernels::cuda {
@@ -80,10 +81,7 @@ struct NormShared {
 };
 
 __device__ inline float block_sum(float x, NormShared& shared) {
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) {
-    x += __shfl_xor_sync(~0u, x, distance);
-  }
+  x = ptx::warp_sum(x);
   if (threadIdx.x % 32 == 0) shared.warp_sums[threadIdx.x / 32] = x;
   __syncthreads();
   float sum = 0;
@@ -243,33 +241,7 @@ void launch_copy(const View& out, CopyKernelArgs<Out, In> args, cudaStream_t str
          dim3(static_cast<unsigned>(threads)), 0, stream, args);
 }
 
-DType type_of(WeightFormat format) {
-  switch (format) {
-    case WeightFormat::f32:
-      return DType::f32;
-    case WeightFormat::bf16:
-      return DType::bf16;
-    case WeightFormat::f16:
-      return DType::f16;
-    case WeightFormat::quantised:
-      break;
-  }
-  throw std::invalid_argument("embed: rows of a quantised table are not gathered");
-}
-
 // --- gates
-
-// Both gates are x / (1 + e^-k): silu with k = x; gelu_tanh, whose 0.5 (1 + tanh u) is
-// 1 / (1 + e^-2u), with k = 2u.
-template <Gate gate>
-__device__ inline float activate(float x) {
-  if constexpr (gate == Gate::silu) {
-    return x / (1.0F + expf(-x));
-  } else {
-    constexpr float kSqrtTwoOverPi = 0.7978845608F;
-    return x / (1.0F + expf(-2.0F * kSqrtTwoOverPi * (x + 0.044715F * x * x * x)));
-  }
-}
 
 template <typename Out>
 struct GateKernelArgs {
@@ -292,7 +264,7 @@ __global__ void __launch_bounds__(kThreadsMax) gate_kernel(GateKernelArgs<Out> a
   load_group(x, gates, at, args.cols, args.packed);
   load_group(up, gates + args.cols, at, args.cols, args.packed);
 #pragma unroll
-  for (int i = 0; i < kGroup; ++i) x[i] = activate<gate>(x[i]) * up[i];
+  for (int i = 0; i < kGroup; ++i) x[i] = activate(gate, x[i]) * up[i];
   store_group(args.out + row * args.cols, at, x, args.cols, args.packed);
 }
 

@@ -17,21 +17,6 @@ constexpr int64_t kBufferBytes = 64 << 20;
 constexpr int64_t kRowsOfATask = 16;
 constexpr int kRepackThreads = 16;
 
-WeightFormat format_of(DType operand) {
-  switch (operand) {
-    case DType::f16:
-      return WeightFormat::f16;
-    case DType::bf16:
-      return WeightFormat::bf16;
-    case DType::f32:
-    case DType::i32:
-    case DType::u8:
-      break;
-  }
-  assert(operand == DType::f32);
-  return WeightFormat::f32;
-}
-
 // task(begin, end) over [0, count) in pieces, on as many threads as help.
 void in_parallel(int64_t count, const std::function<void(int64_t, int64_t)>& task) {
   const auto cores = static_cast<int64_t>(std::max(1U, std::thread::hardware_concurrency()));

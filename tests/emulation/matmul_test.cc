@@ -49,11 +49,6 @@ Numbers random_numbers(DType type, int64_t rows, int64_t cols, int64_t stride, i
   return made;
 }
 
-DType type_of(WeightFormat format) {
-  return format == WeightFormat::f32 ? DType::f32
-                                     : (format == WeightFormat::bf16 ? DType::bf16 : DType::f16);
-}
-
 struct Case {
   int64_t rows = 1, n = 0, k = 0;
   WeightFormat format = WeightFormat::bf16;
