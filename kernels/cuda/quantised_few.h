@@ -71,23 +71,23 @@ __device__ inline void split_in_three(const float (&values)[8], Eight<float>& ou
 // How a segment's columns find their place in a row of x.
 struct ColumnMap {
   const int32_t* columns;
-  int64_t lead, cols;
+  int lead, cols;
   bool contiguous;  // eight (four) neighbours can be read at once
 
-  __device__ int64_t place(int64_t column) const {
+  __device__ int place(int column) const {
     return columns != nullptr ? columns[column] : column - lead;
   }
-  __device__ bool inside(int64_t at) const { return at >= 0 && at < cols; }
+  __device__ bool inside(int at) const { return at >= 0 && at < cols; }
 };
 
-// `count` neighbours from tile column `column` on; `row` null counts as zeros.
+// `count` neighbours from tile column `column` on; what is outside the row counts as zeros.
 template <typename X, int count>
-__device__ inline void read_x(const X* row, const ColumnMap& map, int64_t column, X* to) {
+__device__ inline void read_x(const X* row, const ColumnMap& map, int column, X* to) {
   constexpr int at_once = count * sizeof(X) > 16 ? 16 / int(sizeof(X)) : count;
-  if (row != nullptr && map.contiguous) {
+  if (map.contiguous) {
 #pragma unroll
     for (int i = 0; i < count; i += at_once) {
-      const int64_t at = column + i - map.lead;
+      const int at = column + i - map.lead;
       if (map.inside(at)) {
         if constexpr (at_once * sizeof(X) == 16) {
           *reinterpret_cast<uint4*>(to + i) = *reinterpret_cast<const uint4*>(row + at);
@@ -102,17 +102,17 @@ __device__ inline void read_x(const X* row, const ColumnMap& map, int64_t column
   }
 #pragma unroll
   for (int i = 0; i < count; ++i) {
-    const int64_t at = row == nullptr ? -1 : map.place(column + i);
+    const int at = map.place(column + i);
     to[i] = map.inside(at) ? row[at] : X(0.0f);
   }
 }
 
 // The operands of steps 2 * pair and 2 * pair + 1 of a tile.
 template <int group, typename X>
-__device__ inline Eight<X> read_pair(const X* row, const ColumnMap& map, int64_t tile, int pair,
+__device__ inline Eight<X> read_pair(const X* row, const ColumnMap& map, int tile, int pair,
                                      int t) {
   alignas(16) X values[8];
-  const int64_t column = tile * kTileCols;
+  const int column = tile * kTileCols;
   if constexpr (group >= 32) {
     read_x<X, 8>(row, map, column + column_in_tile(group, 2 * pair, t, 0, 0), values);
   } else {
@@ -166,12 +166,13 @@ struct StepSums {
   }
 };
 
-// One tile's share of the sums. `rows_of_x[j]` is null for a row that does not count; of the tiles
-// of rows the first `used` have some that do.
+// One tile's share of the sums; of the tiles of rows of x the first `used` have some that count.
+// Where there is no row, the last one is read again: an mma's columns do not touch each other, and
+// lanes with nothing to read would part from those that have, 28 of them for one row of x.
 template <Coding coding, typename X, int n_tiles>
 __device__ inline void add_tile(Sums<n_tiles>& sums, const TileCodes<coding>& codes,
-                                const QuantisedSegment& segment, const ColumnMap& map, int64_t tile,
-                                const X* const (&rows_of_x)[n_tiles], int used, int t) {
+                                const QuantisedSegment& segment, const ColumnMap& map, int tile,
+                                const X* x, int last_row, int used, int lane) {
   using T = typename Operand<X>::Type;
   constexpr int kGroup = facts_of(coding).group;
   StepSums<coding> whole[kGroup == kTileCols ? n_tiles : 1];
@@ -186,13 +187,16 @@ __device__ inline void add_tile(Sums<n_tiles>& sums, const TileCodes<coding>& co
 #pragma unroll
     for (int j = 0; j < n_tiles; ++j) {
       if (j >= used) continue;
-      const Eight<X> x = read_pair<kGroup>(rows_of_x[j], map, tile, pair, t);
+      int offset = min(8 * j + lane / 4, last_row) * map.cols;
+      asm volatile("" : "+r"(offset));  // or all rows' places are kept in registers
+      const X* row = x + offset;
+      const Eight<X> columns = read_pair<kGroup>(row, map, tile, pair, lane % 4);
       StepSums<coding> own;
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const int step = 2 * pair + h, group = step * 16 / kGroup;
         StepSums<coding>& step_sums = kGroup == kTileCols ? whole[j] : own;
-        step_sums.add(a[h], x, step);
+        step_sums.add(a[h], columns, step);
         if ((step + 1) * 16 % kGroup == 0) {
           step_sums.end_group(sums.x[j], codes, segment, group);
         }
@@ -252,21 +256,16 @@ __global__ void __launch_bounds__(2 * kFewSlices * 32)
   if (first_row >= live) return;
   const int64_t rows_here = live - first_row < 8 * n_tiles ? live - first_row : 8 * n_tiles;
   const int used = int((rows_here + 7) / 8);
-  const X* rows_of_x[n_tiles];
-#pragma unroll
-  for (int j = 0; j < n_tiles; ++j) {
-    rows_of_x[j] = 8 * j + g < rows_here
-                       ? static_cast<const X*>(args.x) + (first_row + 8 * j + g) * args.cols
-                       : nullptr;
-  }
-  const ColumnMap map{segment.columns, segment.lead, args.cols,
+  const X* x = static_cast<const X*>(args.x) + first_row * args.cols;
+  const ColumnMap map{segment.columns, int(segment.lead), int(args.cols),
                       segment.columns == nullptr && segment.lead % 8 == 0 && args.cols % 8 == 0};
   Sums<n_tiles> sums;
   for (int64_t tile = begin; tile < end; tile += kDepth) {
 #pragma unroll
     for (int d = 0; d < kDepth; ++d) {
       if (tile + d < end) {
-        add_tile<coding, X, n_tiles>(sums, ring[d], segment, map, tile + d, rows_of_x, used, t);
+        add_tile<coding, X, n_tiles>(sums, ring[d], segment, map, int(tile) + d, x,
+                                     int(rows_here) - 1, used, lane);
         if (tile + d + kDepth < end) ring[d].load(segment, row_tile, tile + d + kDepth, lane);
       }
     }
