@@ -120,13 +120,17 @@ std::vector<Option> model_rows(Parsed& parsed) {
        .env = "CHORUS_DEVICE"},
       {.name = "dtype",
        .target = &o.dtype,
-       .help = "What a GPU computes in where weights are not quantised; auto: bfloat16.",
+       .help = "On a GPU, the type of weights that are not quantised, and of the activations that "
+               "any weights are multiplied with; auto: bfloat16. A CPU serves weights as they "
+               "are stored.",
        .choices = {"auto", "bfloat16", "float16", "float32"}},
       {.name = "quantize",
        .target = &o.quantize,
-       .help = "How the checkpoint must be quantised; unset: as its own configuration says.",
-       .choices = {"awq", "compressed-tensors", "eetq", "exl2", "gptq", "marlin", "bitsandbytes",
-                   "bitsandbytes-nf4", "bitsandbytes-fp4", "fp8"}},
+       .help = "How the checkpoint is quantised, checked against its configuration: awq, "
+               "compressed-tensors, fp8, gptq, or marlin for awq or gptq. The others are refused: "
+               "nothing is quantised while loading. Unset: nothing is checked.",
+       .choices = {"awq", "compressed-tensors", "fp8", "gptq", "marlin", "bitsandbytes",
+                   "bitsandbytes-nf4", "bitsandbytes-fp4", "eetq", "exl2"}},
       {.name = "deterministic",
        .target = &o.deterministic,
        .help = "On a GPU too, a request's tokens never depend on its neighbours; slower.",
