@@ -1,14 +1,14 @@
-// The operations that a model is made of. Two kinds of call:
-//
-// - allocate, prepare, make_kv: at load, act at once.
-// - the operations proper: between record() and end_record() they are queued into a Program; run()
-//   then executes that list for the step whose inputs stand in the fixed buffers. On a CPU the
-//   workers are woken once per run and meet at barriers; on CUDA the list becomes a graph. So no
-//   operation may depend on a host value that changes from step to step: such values (live row
-//   counts, positions, block tables, sampling parameters) are read from device memory.
+// The operations that a model is made of. At load, allocate, prepare and make_kv act at once. The
+// operations proper are queued into a Program between record() and end_record(); run() executes
+// that list for the step whose inputs stand in the fixed buffers. On a CPU the workers are woken
+// once per run and meet at barriers; on CUDA the list becomes a graph for steps of at most 256 rows
+// and is launched one by one for longer ones. So no operation may depend on a host value that
+// changes from step to step: such values (live row counts, positions, block tables, sampling
+// parameters) are read from device memory.
 //
 // Determinism: an output row depends on its own inputs only, with one order of summation, whatever
-// the number of rows, of workers, or the path chosen for the instruction set.
+// the number of rows, of workers, or the path chosen for the instruction set. On CUDA only with
+// CudaOptions::deterministic: without, the number of rows chooses among orders.
 //
 // Thread rules: one thread owns an Ops. Errors while running throw (the shard ends).
 #pragma once
@@ -86,7 +86,7 @@ struct QkvArgs {  // split the projection, norm, rotate, store keys and values
 };
 
 struct AttentionArgs {  // causal attention over paged keys and values
-  View out;             // f32 [tokens, q_heads * head_dim]
+  View out;             // f32 or operand_type() [tokens, q_heads * head_dim]
   View qkv;             // as left by QkvArgs; q is already scaled
   int q_heads = 0;
   int kv_heads = 0;
@@ -219,7 +219,7 @@ struct CudaOptions {
   DType operand = DType::bf16;  // what weights that are not quantised and activations become:
                                 // bf16, f16 or f32 (exact, slow)
   DType kv = DType::f16;        // f16 or bf16; f32 where the operand is
-  // One kernel and one order of sums for all row counts, the same for decode and prefill.
+  // One order of sums for all row counts, the same for decode and prefill.
   bool deterministic = false;
   Collective* collective = nullptr;  // nullptr: a group of one
 };
