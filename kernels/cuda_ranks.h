@@ -10,10 +10,11 @@
 namespace chorus::kernels {
 
 // A device that waits for a rank which never comes does so for ever, and silently. A thread of the
-// backend looks after it.
+// backend looks after it (kernels/cuda/device_group.cu says how).
 struct RanksWatch {
   std::function<bool()> is_lost;  // has the group been aborted? any thread
-  // Called on any thread when the group is lost or a step does not end. Must not return.
+  // Called on that thread when the group is lost, a collective failed, or a step or the start does
+  // not end. Must not return.
   std::function<void(const std::string& why)> on_lost;
 };
 

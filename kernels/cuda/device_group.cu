@@ -1,9 +1,11 @@
 // Groups of ranks over NCCL, which is loaded when a group is made: a build needs nothing of it, and
 // a program that runs on one device does not look for it.
 //
-// Collectives of NCCL do not end when a rank is missing. Nobody waits for one directly, so a thread
-// watches: it knows the last step that was queued and by an event whether that has ended, and asks
-// the group on host memory whether it has been aborted.
+// Collectives of NCCL do not end when a rank is missing, and neither does the wait for a step that
+// holds one. So a thread watches. Five times a second it asks the group on host memory whether that
+// has been aborted, NCCL whether it has failed, and an event whether the last step that was queued
+// has ended: from one step's queuing to the next's, or to its end, there are 20 s. The start of the
+// group is watched alike, with no event and 120 s.
 //
 // The emulation's device memory is host memory, so its group is the host's.
 #include "kernels/cuda/device_group.h"
@@ -40,7 +42,8 @@ std::vector<T> gather_on_host(Collective& collective, const T& own) {
 
 #ifdef __CUDACC__
 
-// --- NCCL, as far as it is used; its interface has been the same since 2.0
+// --- NCCL, as far as it is used, declared by hand: a build needs no header of it, and none of this
+// has changed since 2.14
 
 struct NcclUniqueId {
   char bytes[128];
@@ -121,14 +124,15 @@ class Watch {
     cudaEventDestroy(end_);
   }
 
-  // What happens now must be over, or said to be, by `seconds` from now.
+  // `what` begins, and has `seconds` until is_over() is called, something else is expected, or,
+  // after queued(), the stream's work is done.
   void expect(std::string what, int seconds) {
     const std::lock_guard lock(mutex_);
     what_ = std::move(what);
     deadline_ = Clock::now() + std::chrono::seconds(seconds);
     queued_ = false;
   }
-  // It is over when the stream's work is.
+  // What is expected is over when the work is that `stream` now holds.
   void queued(cudaStream_t stream) {
     const std::lock_guard lock(mutex_);
     if (cudaEventRecord(end_, stream) != cudaSuccess) throw DeviceError("an event of the watch");
@@ -234,8 +238,9 @@ class NcclGroup final : public DeviceGroup {
   }
 
  private:
-  // Makes the connections, which is not to happen while a graph is captured, and looks whether the
-  // sums are right: they are exact in any order.
+  // Makes the connections, which is not to happen while a graph is captured, and compares what an
+  // all-reduce and an all-gather of whole numbers give with what is right: such sums are exact in
+  // any order. Throws where they differ.
   void try_out() {
     constexpr int64_t kCount = 1 << 16;
     Stream stream;
