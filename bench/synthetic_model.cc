@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <future>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -199,9 +200,11 @@ void write_synthetic_model(const std::filesystem::path& folder, const SyntheticS
   const auto size = static_cast<uint64_t>(text.size());
   const int64_t data = 8 + static_cast<int64_t>(size);
 
+  // It gets its name when it is whole: what a cut leaves is not taken for a model.
   const std::filesystem::path path = folder / "model.safetensors";
-  const int file = open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644);
-  if (file < 0) throw std::runtime_error("cannot write " + path.string());
+  const std::filesystem::path unfinished = path.string() + ".part";
+  const int file = open(unfinished.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644);
+  if (file < 0) throw std::runtime_error("cannot write " + unfinished.string());
   write_at(file, &size, sizeof size, 0);
   write_at(file, text.data(), text.size(), sizeof size);
 
@@ -221,16 +224,18 @@ void write_synthetic_model(const std::filesystem::path& folder, const SyntheticS
     at += bytes_of(tensor);
   }
   const unsigned threads = std::clamp(std::thread::hardware_concurrency(), 1U, 8U);
-  std::vector<std::thread> writers;
+  std::vector<std::future<void>> writers;
   for (unsigned t = 0; t < threads; ++t) {
-    writers.emplace_back([&, t] {
+    writers.push_back(std::async(std::launch::async, [&, t] {
       for (size_t i = t; i < parts.size(); i += threads) {
         write_at(file, parts[i].from, static_cast<size_t>(parts[i].bytes), parts[i].at);
       }
-    });
+    }));
   }
-  for (std::thread& writer : writers) writer.join();
-  close(file);
+  for (auto& writer : writers) writer.wait();
+  if (close(file) != 0) throw std::runtime_error("the disk does not take the synthetic model");
+  for (auto& writer : writers) writer.get();  // throws what the writer threw
+  std::filesystem::rename(unfinished, path);
 }
 
 }  // namespace chorus::bench

@@ -19,8 +19,8 @@ struct SyntheticShape {
 // std::invalid_argument for others.
 SyntheticShape synthetic_shape(const std::string& name);
 
-// config.json and model.safetensors; the weights are random, drawn once and repeated (in bf16
-// normal with a deviation of 0.02). Norms are ones.
+// config.json and, under its name once it is whole, model.safetensors; the weights are random,
+// drawn once and repeated (in bf16 normal with a deviation of 0.02). Norms are ones.
 void write_synthetic_model(const std::filesystem::path& folder, const SyntheticShape& shape);
 
 }  // namespace chorus::bench
