@@ -1,5 +1,5 @@
-// What happens to a matmul's sums on their way out: bias, gate, the output's type. Shared by all
-// matmul kernels, so that they round alike. Included by .cu files only.
+// What happens to a matmul's sums on their way out: bias, gate, the output's type. One for stream,
+// few, many, f32 and quantised products, so that they round alike; matmul_hopper has its own.
 #pragma once
 
 #include "kernels/cuda/device.h"

@@ -51,10 +51,11 @@ __device__ inline uint64_t transposed_descriptor(uint32_t shared_address, uint32
 
 // multiply<T, n, transposed_b>(d, a, b, accumulate) of wgmma.h, by the 128 threads of a warpgroup:
 // d (64 x n in f32) += a (64 x 16) * b (n x 16)^T, or = where not `accumulate`; T is __nv_bfloat16
-// or __half; n is 64, 128 or 256. Thread t holds in d[4j + 2h + i] row 16 * (t / 32) + t % 32 / 4 +
-// 8h, column 8j + 2 * (t % 4) + i. `a` is a descriptor, or a ptx::Fragment4 that each warp holds of
-// its 16 rows as mma_m16n8k16 does. Runs on until wait_multiply: d, and a in registers, may not be
-// touched before. begin_multiply() first, when registers were written since the last wait.
+// or __half; n is 64, 128, 192 or 256. Thread t holds in d[4j + 2h + i] row 16 * (t / 32) + t % 32
+// / 4 + 8h, column 8j + 2 * (t % 4) + i. `a` is a descriptor, or (not at n = 192) a ptx::Fragment4
+// that each warp holds of its 16 rows as mma_m16n8k16 does. Runs on until wait_multiply: d, and a
+// in registers, may not be touched before. begin_multiply() first, when registers were written
+// since the last wait.
 
 #ifdef __CUDACC__
 

@@ -10,9 +10,9 @@
 // often and its rate (a fifth of it, then) is not the limit. L2 carries the weights and tokens /
 // 128 of them again. One block an SM, whose 16 loads of 16 bytes a lane (8 for 17 to 32 tokens) are
 // 64 KB in flight, 128 KB up to 16 tokens. Groups of k are blocks of their own; the last of a tile
-// to finish adds the groups up, in order. The first weights are on their way before the kernel
-// waits for the one that makes the tokens. Bound: the weights' bytes; near 64 tokens mma.sync is at
-// half its rate, too.
+// to finish adds the groups up, in order. (The first weights are loaded before the wait for the
+// tokens; that gains nothing as long as the kernel is not launched early, as matmul_stream is.)
+// Bound: the weights' bytes; near 64 tokens mma.sync is at half its rate, too.
 #include <algorithm>
 #include <cassert>
 

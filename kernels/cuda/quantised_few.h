@@ -4,9 +4,9 @@
 // out[n][r] = sum over k of W[r][k] x[n][k]. Weights are the 16-row operand of mma.m16n8k16, rows
 // of x the 8-column one. A block makes 16 rows of W (32 where gated: 16 gate rows, 16 up rows) by
 // eight warps each; each warp takes an eighth of the tiles along k and streams their codes through
-// a ring of registers, the first before it waits for its predecessor. x comes from L1 and L2: at
-// one row it is a hundredth of the bytes. The eight sums are added in order by way of shared
-// memory, so a row's bits depend on nothing but the row, whatever the number of rows.
+// a ring of registers. (The kernel is not launched early: none are on their way before it starts.)
+// x comes from L1 and L2: at one row it is a hundredth of the bytes. The eight sums are added in
+// order by way of shared memory: a row's bits depend on the row alone, however many there are.
 //
 // Bound: the bytes of codes and scales. For one row of x the instructions that make operands (about
 // three a pair of codes) take half of the issue slots that memory leaves.
