@@ -26,6 +26,7 @@
 #include "process/log.h"
 #include "process/options.h"
 #include "process/status_pipe.h"
+#include "router/api/generate_wording.h"
 #include "router/api/service.h"
 #include "router/engine/driver.h"
 #include "router/http/server.h"
@@ -41,8 +42,7 @@ using process::ExitCode;
 using process::StartError;
 
 struct Options {
-  std::string model_id, compute_type = "cpu", chat_template_file, hostname = "0.0.0.0",
-                        log_level = "info";
+  std::string model_id, compute_type, chat_template_file, hostname = "0.0.0.0", log_level = "info";
   std::optional<std::string> served_model_name;
   std::string model_sha, aip_predict_route, aip_health_route;
   int64_t port = 3000, http_threads = 2;
@@ -121,7 +121,7 @@ bool parse(Options& o, int argc, char** argv) {
        .max = 20},
       {.name = "compute-type",
        .target = &o.compute_type,
-       .help = "the x-compute-type header of TGI's routes"},
+       .help = "the x-compute-type header of TGI's routes; empty: where the shards compute"},
       {.name = "max-input-tokens",
        .target = &o.max_input_tokens,
        .help = "prompt tokens of a request",
@@ -290,7 +290,6 @@ api::ServiceOptions service_options(const Options& o, api::ApiKeys* keys) {
   return {.model_id = o.served_model_name.value_or(served_name(o.model_id)),
           .version = CHORUS_VERSION,
           .model_sha = o.model_sha,
-          .compute_type = o.compute_type,
           .chat = {.generation = {.stop_sequences_max = o.max_stop_sequences}},
           .generate = {.generation = {.stop_sequences_max = o.max_stop_sequences},
                        .best_of_max = o.max_best_of,
@@ -327,6 +326,8 @@ void run(const Options& o, const process::StatusPipe& status) {
           service.readiness().failed(reason);
         });
     serving.engine = &driver->engine();
+    serving.compute_type =
+        o.compute_type.empty() ? api::compute_type_of(info.backend, info.ranks) : o.compute_type;
     service.serve(std::move(serving));
     status.ready(fmt::format("{}:{}", o.hostname, server.port()));
     process::log_info("serving {} ({}, {} KV blocks of {} tokens)", service.options().model_id,

@@ -76,7 +76,7 @@ class Generate {
                .prompt = std::move(ids),
                .prompt_details = request_.decoder_input_details,
                .input_characters = request_.inputs.size(),
-               .compute_type = service_.options().compute_type,
+               .compute_type = service_.serving()->compute_type,
                .in_list = style_.compat};
     if (asks.front().sampling.temperature > 0) format_.seed = asks.front().sampling.seed;
     return answering_.submit(std::move(asks), make_answer_id("gen-"), executor);

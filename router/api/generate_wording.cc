@@ -52,6 +52,17 @@ void append_id_and_text(std::string& out, int32_t id, std::string_view text) {
 
 }  // namespace
 
+std::string compute_type_of(std::string_view backend, int ranks) {
+  const std::string_view device = backend.substr(0, backend.find(','));
+  if (device.starts_with("cpu")) return "cpu";
+  std::string type = fmt::format("{}-{}", ranks, device);
+  for (char& c : type) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    if (c <= ' ' || c > '~') c = '-';  // it stands in a header
+  }
+  return type;
+}
+
 std::string_view generate_finish_reason(const End& end) {
   if (end.outcome == Outcome::length) return "length";
   return end.cause == StopCause::end_token ? "eos_token" : "stop_sequence";

@@ -48,6 +48,10 @@ class GenerateWording final : public Wording {
   int64_t index_ = 0;
 };
 
+// x-compute-type of a group of shards with this ShardInfo::backend, as TGI's launcher has it:
+// "cpu", or the number of GPUs and their name, "2-nvidia-h200".
+std::string compute_type_of(std::string_view backend, int ranks);
+
 std::string_view generate_finish_reason(const End& end);  // "length", "eos_token", "stop_sequence"
 
 // {"error": ..., "error_type": ...} with TGI's statuses.

@@ -26,8 +26,7 @@ namespace chorus::api {
 struct ServiceOptions {
   std::string model_id;  // as /v1/models and the answers name it
   std::string version;
-  std::string model_sha = {};        // its revision, where known
-  std::string compute_type = "cpu";  // for TGI's x-compute-type
+  std::string model_sha = {};  // its revision, where known
   ChatLimits chat = {};
   GenerateLimits generate = {};
   std::optional<int64_t> input_tokens_max = {};  // --max-input-tokens
@@ -48,6 +47,7 @@ struct Serving {
   modelfile::GenerationDefaults defaults;
   engine::Engine* engine = nullptr;  // outlives every request
   std::vector<bool> end_ids = {};    // by token id; filled by Service::serve
+  std::string compute_type = "cpu";  // for TGI's x-compute-type
 };
 
 struct Route;

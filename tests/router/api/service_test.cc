@@ -274,8 +274,9 @@ TEST_CASE("what the template refuses is 422 with its words") {
 
 TEST_CASE("a model without a template cannot chat, and says so") {
   Setup setup;
-  auto serving = api_test::serving_with(setup.engine);
-  serving.chat_format.reset();
+  api::Serving serving;
+  serving.tokenizer = std::make_unique<api_test::WordTokenizer>();
+  serving.engine = &setup.engine;
   const auto chat = setup.serve(std::move(serving)).chat();
   CHECK(chat.response.status == 422);
   CHECK_THAT(chat.response.body, Catch::Contains("no chat template"));

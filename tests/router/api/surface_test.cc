@@ -2,6 +2,7 @@
 // a request becomes.
 #include <algorithm>
 
+#include "router/api/generate_wording.h"
 #include "router/api/openapi.h"
 #include "router/api/routes.h"
 #include "tests/router/api/service_setup.h"
@@ -251,6 +252,21 @@ TEST_CASE("generate answers as TGI does") {
   CHECK(details["details"]["tokens"][2] ==
         json::parse(R"({"id":0,"text":"<|end|>","logprob":-0.5,"special":true})"));
   CHECK(details["details"]["top_tokens"][0].size() == 2);
+}
+
+TEST_CASE("x-compute-type says where the shards compute") {
+  CHECK(api::compute_type_of("cpu avx512-vnni, 2 threads", 2) == "cpu");
+  CHECK(api::compute_type_of("cpu reference, 1 thread", 1) == "cpu");
+  CHECK(api::compute_type_of("NVIDIA H200, bf16, deterministic", 1) == "1-nvidia-h200");
+  CHECK(api::compute_type_of("NVIDIA RTX 6000\r\n\xC3\x84, f16", 4) == "4-nvidia-rtx-6000----");
+
+  Setup setup;
+  api::Serving serving = api_test::serving_with(setup.engine);
+  serving.compute_type = "2-nvidia-h200";
+  setup.serve(std::move(serving));
+  CHECK(setup.post("/generate", {{"inputs", "Say"}}).header("x-compute-type") == "2-nvidia-h200");
+  CHECK(setup.post("/generate_stream", {{"inputs", "Say"}}).header("x-compute-type") ==
+        "2-nvidia-h200");
 }
 
 TEST_CASE("generate_stream has an event for each token, the last with the text") {
