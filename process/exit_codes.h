@@ -9,12 +9,11 @@ namespace chorus::process {
 
 enum class ExitCode : int {
   ended_as_asked = 0,
-  usage = 2,                // flags: unknown, out of range, contradictory
-  model_corrupt = 65,       // model (or key, certificate) file corrupt or unsupported
-  model_missing = 66,       // model (or key, certificate) file missing or unreadable
-  unavailable = 69,         // port in use, device or memory not available
-  fault = 70,               // a fault of ours while running
-  restarts_exhausted = 78,  // the group was restarted too often
+  usage = 2,           // flags: unknown, out of range, contradictory
+  model_corrupt = 65,  // model (or key, certificate) file corrupt or unsupported
+  model_missing = 66,  // model (or key, certificate) file missing or unreadable
+  unavailable = 69,    // port in use, device or memory not available
+  fault = 70,          // a fault of ours while running
 };
 
 // A process cannot start. The text says what, where and what to do; main prints it in one line.

@@ -354,6 +354,8 @@ int guarded(const Options& o) {
                 error.kind() == modelfile::FileError::Kind::missing ? ExitCode::model_missing
                                                                     : ExitCode::model_corrupt,
                 error.what());
+  } catch (const std::invalid_argument& error) {  // the backend has no kernel for this model
+    return fail(status, ExitCode::model_corrupt, error.what());
   } catch (const step::NotEnoughMemory& error) {
     return fail(status, ExitCode::unavailable, error.what());
   } catch (const std::bad_alloc&) {

@@ -127,10 +127,10 @@ std::vector<Option> model_rows(Parsed& parsed) {
       {.name = "quantize",
        .target = &o.quantize,
        .help = "How the checkpoint is quantised, checked against its configuration: awq, "
-               "compressed-tensors, fp8, gptq, or marlin for awq or gptq. The others are refused: "
-               "nothing is quantised while loading. Unset: nothing is checked.",
-       .choices = {"awq", "compressed-tensors", "fp8", "gptq", "marlin", "bitsandbytes",
-                   "bitsandbytes-nf4", "bitsandbytes-fp4", "eetq", "exl2"}},
+               "compressed-tensors, fp8, gptq, or marlin for awq or gptq. Nothing is quantised "
+               "while loading, so TGI's bitsandbytes, eetq and exl2 are refused. Unset: nothing "
+               "is checked.",
+       .choices = {"awq", "compressed-tensors", "fp8", "gptq", "marlin"}},
       {.name = "deterministic",
        .target = &o.deterministic,
        .help = "On a GPU too, a request's tokens never depend on its neighbours; slower.",
