@@ -100,8 +100,9 @@ void plan_e4m3(Plan& plan) {
   const bool by_cols = scales.col_stride != 0;
   const bool by_rows = scales.row_stride != 0;
   const bool by_row =
-      by_rows && (scales.group_rows % kTileRows != 0 || part.rows.begin % kTileRows != 0);
-  const int64_t entry = by_row ? kTileRows : 1;  // of a tile
+      by_rows && (scales.group_rows % kTileRows != 0 || part.rows.begin % kTileRows != 0 ||
+                  part.order != RowOrder::as_stored);  // a tile's rows stand in several groups
+  const int64_t entry = by_row ? kTileRows : 1;        // of a tile
   plan.segment.scale_row_stride = by_row ? 1 : 0;
   plan.segment.scale_col_tile_stride = by_cols ? entry : 0;
   plan.segment.scale_row_tile_stride = by_rows ? entry * (by_cols ? col_tiles : 1) : 0;

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/repack.h"
 #include "kernels/half.h"
+#include "kernels/quant.h"
 #include "tests/emulation/schedules.h"
 #include "tests/kernels/random_weights.h"
 #include "tests/kernels/scaled_weights.h"
@@ -55,6 +56,7 @@ std::vector<Source> all_sources(int64_t rows, int64_t cols) {
   add("fp8 per channel", {.group_cols = 0, .scale_type = bf16});
   add("fp8 by block", {.group_rows = 128});
   add("fp8 by small block", {.group_rows = 24});
+  add("fp8 by a tile's rows", {.group_rows = 16});
   add("gptq by 128", {.type = i4_gptq, .scale_type = f16, .zeros = true});
   add("gptq by 32", {.type = i4_gptq, .group_cols = 32, .scale_type = f16, .zeros = true});
   add("gptq in act order",
@@ -203,6 +205,24 @@ TEST_CASE("a slice of a quantised weight may begin and end inside a group") {
       multiply({.out = {out.data(), DType::f32, 3, 35}, .x = x.view(), .weight = &packed.weight});
       CHECK(worst(out, source, x, 35, 0) < 1e-6);
     }
+  }
+}
+
+TEST_CASE("a quantised row that is put back in its place keeps its own scale") {
+  for (Source& source : all_sources(64, 256)) {
+    INFO(source.name);
+    source.part.order = kernels::RowOrder::rope_pairs_to_halves;
+    source.part.head_dim = 32;
+    source.part.rows = {32, 64};
+    PackedOnDevice packed({source.part});
+    Source as_wanted = source;
+    as_wanted.at = [&](int64_t row, int64_t col) {
+      return source.at(kernels::stored_row(row, source.part.order, 32), col);
+    };
+    Input x = random_input(DType::bf16, 2, 256);
+    std::vector<float> out(2 * 32);
+    multiply({.out = {out.data(), DType::f32, 2, 32}, .x = x.view(), .weight = &packed.weight});
+    CHECK(worst(out, as_wanted, x, 32, 0) < 1e-6);
   }
 }
 
