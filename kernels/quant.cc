@@ -12,8 +12,6 @@ namespace chorus::kernels {
 namespace {
 
 constexpr int kElementsMax = 256;
-constexpr int64_t kWordCodes = 8;                       // 4-bit codes in a word
-constexpr int kAwqNibble[] = {0, 4, 1, 5, 2, 6, 3, 7};  // of row i
 
 template <class T>
 T element(const std::byte* data, int64_t index) {
@@ -109,15 +107,6 @@ void convert_range(const std::byte* row, int64_t begin, int64_t end, float* out)
 }
 
 }  // namespace
-
-PartScaleQ4_K q4_k_part_scale(const BlockQ4_K& block, int part) {
-  const uint8_t* bytes = block.part_scales;
-  if (part < 4) {
-    return {static_cast<uint8_t>(bytes[part] & 63), static_cast<uint8_t>(bytes[part + 4] & 63)};
-  }
-  return {static_cast<uint8_t>((bytes[part + 4] & 15) | (bytes[part - 4] >> 6) << 4),
-          static_cast<uint8_t>((bytes[part + 4] >> 4) | (bytes[part] >> 6) << 4)};
-}
 
 int64_t block_elements(WeightType type) {
   switch (type) {
@@ -251,7 +240,7 @@ int group_zero(const WeightPart& part, int64_t row, int64_t group) {
                            ? row / kWordCodes * scales.row_stride + group
                            : group * row_words + row / kWordCodes;
   const int nibble = static_cast<int>(row % kWordCodes);
-  const int place = part.type == WeightType::i4_awq ? kAwqNibble[nibble] : nibble;
+  const int place = part.type == WeightType::i4_awq ? awq_nibble(nibble) : nibble;
   return nibble_of(element<uint32_t>(scales.zeros, word), place) + scales.zero_add;
 }
 
@@ -272,7 +261,7 @@ void read_codes(const WeightPart& part, int64_t row, Range cols, uint8_t* out) {
         break;
       case WeightType::i4_awq:
         code = nibble_of(word((c * part.source_rows + row) / kWordCodes),
-                         kAwqNibble[row % kWordCodes]);
+                         awq_nibble(static_cast<int>(row % kWordCodes)));
         break;
       default:
         assert(false);
@@ -307,14 +296,6 @@ void dequantize_row(const WeightPart& part, int64_t row, Range cols, float* out)
           (part.type == WeightType::f8_e4m3 ? e4m3_to_f32(code) : static_cast<float>(code - zero));
     }
   }
-}
-
-int64_t stored_row(int64_t row, RowOrder order, int64_t head_dim) {
-  if (order == RowOrder::as_stored) return row;
-  const int64_t head = row / head_dim * head_dim;
-  const int64_t i = row - head;
-  const int64_t half = head_dim / 2;
-  return head + (i < half ? 2 * i : 2 * (i - half) + 1);
 }
 
 }  // namespace chorus::kernels

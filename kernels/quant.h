@@ -15,6 +15,8 @@
 //   i4_awq     words of eight rows, [cols, rows / 8], zeros [groups, rows / 8]; row i of a word has
 //              nibble {0, 4, 1, 5, 2, 6, 3, 7}[i].
 // x = scale * (code - zero).
+//
+// Functions defined here are static for the reason that kernels/half.h gives.
 #pragma once
 
 #include <cstddef>
@@ -71,7 +73,14 @@ struct PartScaleQ4_K {
 // Part 0..7. The first four stand in the low six bits of bytes 0..3 (scales) and 4..7 (minima);
 // the others have their low four bits in bytes 8..11 (scale low nibble, minimum high nibble) and
 // their upper two in the free top bits of bytes 0..7.
-PartScaleQ4_K q4_k_part_scale(const BlockQ4_K& block, int part);
+static constexpr PartScaleQ4_K q4_k_part_scale(const BlockQ4_K& block, int part) {
+  const uint8_t* bytes = block.part_scales;
+  if (part < 4) {
+    return {static_cast<uint8_t>(bytes[part] & 63), static_cast<uint8_t>(bytes[part + 4] & 63)};
+  }
+  return {static_cast<uint8_t>((bytes[part + 4] & 15) | (bytes[part - 4] >> 6) << 4),
+          static_cast<uint8_t>((bytes[part + 4] >> 4) | (bytes[part] >> 6) << 4)};
+}
 
 // 6 bits an element, sixteen parts of 16: x = scale * part_scales[part] * (q - 32). Each half of
 // the block (128 elements) has 64 bytes of `low_bits` and 32 of `high_bits`: its element
@@ -85,6 +94,12 @@ struct BlockQ6_K {
   uint16_t scale;
 };
 static_assert(sizeof(BlockQ6_K) == 210);
+
+// Codes in a word of the 4-bit types, and the nibble of AWQ's row i.
+inline constexpr int64_t kWordCodes = 8;
+static constexpr int awq_nibble(int i) {
+  return i % 2 * 4 + i / 2;
+}
 
 bool has_scales(WeightType type);  // beside it: WeightPart::scales
 
@@ -113,6 +128,12 @@ void read_codes(const WeightPart& part, int64_t row, Range cols, uint8_t* out);
 
 // Where row `row` in the order that the model wants stands in the source: see RowOrder. A
 // converted head has row i of the first half beside row i of the second.
-int64_t stored_row(int64_t row, RowOrder order, int64_t head_dim);
+static constexpr int64_t stored_row(int64_t row, RowOrder order, int64_t head_dim) {
+  if (order == RowOrder::as_stored) return row;
+  const int64_t head = row / head_dim * head_dim;
+  const int64_t i = row - head;
+  const int64_t half = head_dim / 2;
+  return head + (i < half ? 2 * i : 2 * (i - half) + 1);
+}
 
 }  // namespace chorus::kernels

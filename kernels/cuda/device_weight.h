@@ -1,6 +1,7 @@
 // A weight in device memory. Plain types stay row-major: decode reads them with 16-byte loads
 // straight into mma fragments, TMA cuts boxes out of them, cuBLASLt takes them as they are.
-// Quantised ones keep their bits, in planes that repack.h orders as mma fragments want them.
+// Quantised ones keep their bits, in planes ordered as mma fragments want them
+// (quantised_layout.h).
 #pragma once
 
 #include <cassert>

@@ -1,29 +1,15 @@
-// Quantised weights from a checkpoint's layout into the planes of quantised_layout.h. Host code
-// without CUDA: the backend copies the bytes to the device.
+// Writes tiles of quantised weights from a slice of the source that was brought to the device.
 #pragma once
 
-#include <cstdint>
-#include <vector>
-
-#include "kernels/cuda/device_weight.h"
-#include "kernels/weight.h"
+#include "kernels/cuda/repack_plan.h"
+#include "kernels/cuda/runtime.h"
 
 namespace chorus::kernels::cuda {
 
-// Whether every part is quantised in a way that has a coding on the device. What has not (a weight
-// with plain parts among them, groups of 16 columns) can still be dequantised.
-bool has_codings(const WeightDescription& description);
-
-struct Repacked {
-  int64_t rows = 0, cols = 0;
-  std::vector<uint8_t> bytes;              // all planes
-  std::vector<QuantisedSegment> segments;  // one a part; their pointers point into `bytes`
-};
-
-// Every part must have a coding.
-Repacked repack(const WeightDescription& description, int threads);
-
-// The segments as they are when `bytes` have been copied to `base` (aligned to 16 bytes).
-std::vector<QuantisedSegment> placed_at(const Repacked& repacked, const void* base);
+// `staged`: the slice's runs, in device memory, aligned to 16 bytes. `weight`: the memory of the
+// whole weight, which was zero; its planes get the slice's row tiles. Where the plan has a list of
+// columns, it stands there already. Acts in the order of `stream`.
+void repack(const PartPlan& plan, const RepackSlice& slice, const void* staged, void* weight,
+            cudaStream_t stream);
 
 }  // namespace chorus::kernels::cuda

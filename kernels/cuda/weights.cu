@@ -7,26 +7,41 @@
 #include <thread>
 
 #include "kernels/cuda/repack.h"
+#include "kernels/cuda/repack_plan.h"
 #include "kernels/half.h"
 #include "kernels/quant.h"
 
 namespace chorus::kernels::cuda {
 namespace {
 
-constexpr int64_t kBufferBytes = 64 << 20;
-constexpr int64_t kRowsOfATask = 16;
-constexpr int kRepackThreads = 16;
+constexpr int64_t kPiecesOfAThread = 16;
+constexpr int64_t kBytesOfAPiece = 64 << 10;
 
 // task(begin, end) over [0, count) in pieces, on as many threads as help.
 void in_parallel(int64_t count, const std::function<void(int64_t, int64_t)>& task) {
   const auto cores = static_cast<int64_t>(std::max(1U, std::thread::hardware_concurrency()));
-  const int64_t threads = std::clamp<int64_t>(count / kRowsOfATask, 1, std::min<int64_t>(cores, 8));
+  const int64_t threads =
+      std::clamp<int64_t>(count / kPiecesOfAThread, 1, std::min<int64_t>(cores, 8));
   std::vector<std::thread> others;
   for (int64_t t = 1; t < threads; ++t) {
     others.emplace_back([&, t] { task(count * t / threads, count * (t + 1) / threads); });
   }
   task(0, count / threads);
   for (std::thread& other : others) other.join();
+}
+
+// All that a slice needs of the source, into `host`. A piece is a share of every set of runs.
+void copy_slice(const RepackSlice& slice, std::byte* host) {
+  const int64_t pieces = std::max<int64_t>(1, slice.bytes / kBytesOfAPiece);
+  in_parallel(pieces, [&](int64_t begin, int64_t end) {
+    for (const Runs* runs :
+         {&slice.codes, &slice.scales, &slice.zeros, &slice.groups, &slice.columns}) {
+      for (int64_t i = runs->count * begin / pieces; i < runs->count * end / pieces; ++i) {
+        std::memcpy(host + runs->at + i * runs->staged_pitch, runs->from + i * runs->pitch,
+                    static_cast<size_t>(runs->bytes));
+      }
+    }
+  });
 }
 
 bool copied_as_it_is(WeightType type, DType operand) {
@@ -62,17 +77,23 @@ void read_row(const WeightPart& part, int64_t row, DType operand, std::byte* out
 
 }  // namespace
 
-WeightLoader::WeightLoader(DType operand, cudaStream_t stream)
-    : operand_(operand), stream_(stream) {}
+WeightLoader::WeightLoader(DType operand, cudaStream_t stream, int64_t buffer_bytes)
+    : operand_(operand), stream_(stream), buffer_bytes_(buffer_bytes) {}
 WeightLoader::~WeightLoader() = default;
 
 WeightLoader::Buffer& WeightLoader::next_buffer() {
   Buffer& buffer = buffers_[current_];
   current_ = (current_ + 1) % buffers_.size();
-  if (!buffer.host) buffer.host = allocate_host(kBufferBytes);
+  if (!buffer.host) buffer.host = allocate_host(buffer_bytes_);
   if (buffer.used) buffer.sent.wait();
   buffer.used = true;
   return buffer;
+}
+
+void WeightLoader::send(Buffer& buffer, void* to, int64_t bytes) {
+  assert(bytes <= buffer_bytes_);
+  copy_to_device(to, buffer.host.get(), bytes, stream_);
+  buffer.sent.record(stream_);
 }
 
 void WeightLoader::finish() {
@@ -81,6 +102,8 @@ void WeightLoader::finish() {
     buffer.host = {};
     buffer.used = false;
   }
+  staged_ = {};
+  staged_bytes_ = 0;
 }
 
 Weight WeightLoader::matrix(const std::vector<WeightPart>& parts) {
@@ -107,8 +130,8 @@ Weight WeightLoader::matrix(const std::vector<WeightPart>& parts) {
   memory_.push_back(allocate(weight->bytes));
   weight->data = memory_.back().get();
 
-  const int64_t chunk = std::max<int64_t>(1, kBufferBytes / row_size);
-  assert(row_size <= kBufferBytes);
+  const int64_t chunk = std::max<int64_t>(1, buffer_bytes_ / row_size);
+  assert(row_size <= buffer_bytes_);
   int64_t done = 0;
   for (const WeightPart& part : parts) {
     for (int64_t begin = 0; begin < part.rows.size(); begin += chunk) {
@@ -124,9 +147,7 @@ Weight WeightLoader::matrix(const std::vector<WeightPart>& parts) {
           std::memset(out + used, 0, static_cast<size_t>(row_size - used));
         }
       });
-      copy_to_device(static_cast<std::byte*>(weight->data) + done * row_size, host, rows * row_size,
-                     stream_);
-      buffer.sent.record(stream_);
+      send(buffer, static_cast<std::byte*>(weight->data) + done * row_size, rows * row_size);
       done += rows;
     }
   }
@@ -137,40 +158,62 @@ Weight WeightLoader::matrix(const std::vector<WeightPart>& parts) {
 Weight WeightLoader::product_matrix(const std::vector<WeightPart>& parts) {
   const WeightDescription description{.parts = parts};
   if (!has_codings(description)) return matrix(parts);
-  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-  const Repacked repacked = repack(description, std::clamp(cores, 1, kRepackThreads));
+  const RepackPlan plan = plan_repack(description);
   auto weight = std::make_shared<DeviceWeight>();
   weight->format = WeightFormat::quantised;
-  weight->rows = repacked.rows;
-  weight->cols = repacked.cols;
-  weight->bytes = std::ssize(repacked.bytes);
+  weight->rows = plan.rows;
+  weight->cols = plan.cols;
+  weight->bytes = plan.bytes;
   memory_.push_back(allocate(weight->bytes));
   weight->data = memory_.back().get();
-  copy_to_device(weight->data, repacked.bytes.data(), weight->bytes, stream_);
-  wait_for(stream_);
-  weight->segments = placed_at(repacked, weight->data);
+  for (const PartPlan& part : plan.parts) {
+    weight->segments.push_back(placed_at(part, weight->data));
+    send_part(part, weight->data);
+  }
   return weight;
 }
 
-Weight WeightLoader::vector(const VectorDescription& description) {
-  std::vector<float> values;
-  for (const auto& part : description.parts) {
-    const int64_t element = row_bytes(part.type, 1);
-    for (int64_t i = part.range.begin; i < part.range.end; ++i) {
-      float value = 0;
-      dequantize_row(part.type, part.data + stored_row(i, part.order, part.head_dim) * element, 0,
-                     1, &value);
-      values.push_back(value + description.add);
+void WeightLoader::send_part(const PartPlan& plan, void* weight) {
+  for (int64_t tile = 0; tile < plan.segment.row_tiles;) {
+    const RepackSlice slice = slice_from(plan, tile, buffer_bytes_);
+    if (slice.bytes > staged_bytes_) {
+      wait_for(stream_);
+      staged_ = {};
+      staged_ = allocate(slice.bytes);
+      staged_bytes_ = slice.bytes;
     }
+    Buffer& buffer = next_buffer();
+    auto* host = static_cast<std::byte*>(buffer.host.get());
+    copy_slice(slice, host);
+    if (slice.columns.count > 0) {
+      copy_to_device(static_cast<std::byte*>(weight) + plan.at.columns, host + slice.columns.at,
+                     slice.columns.bytes, stream_);
+    }
+    send(buffer, staged_.get(), slice.bytes);
+    repack(plan, slice, staged_.get(), weight, stream_);
+    tile += slice.tiles;
   }
+}
+
+Weight WeightLoader::vector(const VectorDescription& description) {
   auto weight = std::make_shared<DeviceVector>();
-  weight->rows = std::ssize(values);
+  for (const auto& part : description.parts) weight->rows += part.range.size();
   weight->cols = 1;
   weight->bytes = weight->rows * int64_t{sizeof(float)};
+  assert(weight->bytes <= buffer_bytes_);
+  Buffer& buffer = next_buffer();
+  auto* value = static_cast<float*>(buffer.host.get());
+  for (const auto& part : description.parts) {
+    const int64_t element = row_bytes(part.type, 1);
+    for (int64_t i = part.range.begin; i < part.range.end; ++i, ++value) {
+      dequantize_row(part.type, part.data + stored_row(i, part.order, part.head_dim) * element, 0,
+                     1, value);
+      *value += description.add;
+    }
+  }
   // Kernels read whole 16-byte pieces.
   memory_.push_back(allocate((weight->bytes + 15) / 16 * 16));
-  copy_to_device(memory_.back().get(), values.data(), weight->bytes, stream_);
-  wait_for(stream_);
+  send(buffer, memory_.back().get(), weight->bytes);
   weight->data = static_cast<const float*>(memory_.back().get());
   return weight;
 }

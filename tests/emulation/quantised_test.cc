@@ -2,84 +2,27 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <functional>
-#include <string>
 
-#include "kernels/cuda/repack.h"
+#include "kernels/cuda/weights.h"
 #include "kernels/half.h"
 #include "kernels/quant.h"
+#include "tests/emulation/quantised_sources.h"
 #include "tests/emulation/schedules.h"
-#include "tests/kernels/random_weights.h"
-#include "tests/kernels/scaled_weights.h"
 
 using namespace chorus;
 using namespace chorus::tests;
 using kernels::DType;
 using kernels::View;
+using kernels::Weight;
 
 namespace {
 
-// A part of a weight and what its elements are.
-struct Source {
-  std::string name;
-  WeightPart part;
-  std::function<double(int64_t row, int64_t col)> at;  // of the whole source
-  std::shared_ptr<const void> owner;
-};
-
-Source blocks(WeightType type, int64_t rows, int64_t cols, uint32_t seed = 1) {
-  for (const TypeFacts& facts : kTypes) {
-    if (facts.type != type) continue;
-    auto matrix = std::make_shared<SourceMatrix>(random_matrix(facts, rows, cols, seed));
-    return {facts.name, matrix->part(), [matrix](int64_t r, int64_t c) { return matrix->at(r, c); },
-            matrix};
-  }
-  return {};
-}
-
-Source scaled(const std::string& name, const ScaledShape& shape) {
-  auto matrix = std::make_shared<ScaledMatrix>(shape);
-  return {name, matrix->part(), [matrix](int64_t r, int64_t c) { return matrix->at(r, c); },
-          matrix};
-}
-
-std::vector<Source> all_sources(int64_t rows, int64_t cols) {
-  using enum WeightType;
-  std::vector<Source> all;
-  for (const auto type : {q8_0, q4_1, q5_0, q4_k, q6_k}) all.push_back(blocks(type, rows, cols));
-  const auto add = [&](const char* name, ScaledShape shape) {
-    shape.rows = rows;
-    shape.cols = cols;
-    all.push_back(scaled(name, shape));
-  };
-  add("fp8 per tensor", {.group_rows = 0, .group_cols = 0});
-  add("fp8 per channel", {.group_cols = 0, .scale_type = bf16});
-  add("fp8 by block", {.group_rows = 128});
-  add("fp8 by small block", {.group_rows = 24});
-  add("fp8 by a tile's rows", {.group_rows = 16});
-  add("gptq by 128", {.type = i4_gptq, .scale_type = f16, .zeros = true});
-  add("gptq by 32", {.type = i4_gptq, .group_cols = 32, .scale_type = f16, .zeros = true});
-  add("gptq in act order",
-      {.type = i4_gptq, .group_cols = 128, .scale_type = f16, .zeros = true, .act_order = true});
-  add("gptq by 40, listed",
-      {.type = i4_gptq, .group_cols = 40, .scale_type = f16, .zeros = true, .listed = true});
-  add("gptq by row", {.type = i4_gptq, .group_cols = 0, .scale_type = f16});
-  add("awq", {.type = i4_awq, .scale_type = f16, .zeros = true});
-  add("packed", {.type = i4_packed, .group_cols = 64, .scale_type = bf16, .zeros = true});
-  add("packed and symmetric", {.type = i4_packed, .scale_type = f16});
-  return all;
-}
-
 struct PackedOnDevice {
-  kernels::cuda::Repacked repacked;
-  kernels::cuda::DeviceWeight weight;
+  kernels::cuda::WeightLoader loader{DType::bf16, nullptr};
+  Weight owner;
+  const kernels::cuda::DeviceWeight& weight;
   explicit PackedOnDevice(const std::vector<WeightPart>& parts)
-      : repacked(kernels::cuda::repack({.parts = parts}, 2)) {
-    weight.format = kernels::cuda::WeightFormat::quantised;
-    weight.rows = repacked.rows;
-    weight.cols = repacked.cols;
-    weight.segments = repacked.segments;
-  }
+      : owner(loader.product_matrix(parts)), weight(kernels::cuda::matrix(owner)) {}
 };
 
 // Rows of x in an operand type; the values are exactly those of that type.
@@ -354,16 +297,4 @@ TEST_CASE("rows beyond the live ones are left as they are") {
     const auto untouched = std::count_if(out.begin(), out.end(), [](float v) { return v != v; });
     CHECK(untouched == (40 - live) * 20);
   }
-}
-
-TEST_CASE("what has no coding on the device is known") {
-  const Source narrow = scaled("gptq", {.type = WeightType::i4_gptq,
-                                        .rows = 16,
-                                        .cols = 64,
-                                        .group_cols = 16,
-                                        .scale_type = WeightType::f16});
-  CHECK_FALSE(kernels::cuda::has_codings({.parts = {narrow.part}}));
-  const Source q8 = blocks(WeightType::q8_0, 16, 64), plain = blocks(WeightType::f16, 16, 64);
-  CHECK(kernels::cuda::has_codings({.parts = {q8.part}}));
-  CHECK_FALSE(kernels::cuda::has_codings({.parts = {q8.part, plain.part}}));
 }

@@ -1,22 +1,34 @@
-// A part becomes a segment: its rows are taken in tiles of 16, each row's codes are read from the
-// source into a plain array of the segment's columns, and scattered from there into the planes.
-// Row tiles are independent, so threads share them.
-#include "kernels/cuda/repack.h"
+// Quantised weights into the planes of quantised_layout.h, as the device's kernel does it, but on
+// the host and a row at a time: its codes are read from the source into a plain array of the
+// segment's columns, and scattered from there. What columns there are is worked out here once more,
+// so that nothing of kernels/cuda/repack* is tested against itself.
+#pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cassert>
 #include <cstring>
-#include <thread>
+#include <vector>
 
+#include "kernels/cuda/device_weight.h"
 #include "kernels/cuda/quantised_layout.h"
 #include "kernels/half.h"
 #include "kernels/quant.h"
 
-namespace chorus::kernels::cuda {
-namespace {
+namespace chorus::tests::host_repack {
 
-int64_t round_up(int64_t n, int64_t unit) {
+using namespace kernels;
+using kernels::cuda::code_bytes;
+using kernels::cuda::Coding;
+using kernels::cuda::CodingFacts;
+using kernels::cuda::column_in_tile;
+using kernels::cuda::facts_of;
+using kernels::cuda::high_bytes;
+using kernels::cuda::kTileCols;
+using kernels::cuda::kTileRows;
+using kernels::cuda::kTileSteps;
+using kernels::cuda::QuantisedSegment;
+
+inline int64_t round_up(int64_t n, int64_t unit) {
   return (n + unit - 1) / unit * unit;
 }
 
@@ -33,7 +45,7 @@ struct Plan {
 };
 
 // A part's columns from the last border of `unit` on, so that groups begin where tiles do.
-void keep_order(Plan& plan, int64_t unit) {
+inline void keep_order(Plan& plan, int64_t unit) {
   const Range& cols = plan.part->cols;
   const int64_t first = cols.begin / unit * unit;
   plan.segment.lead = cols.begin - first;
@@ -45,7 +57,7 @@ void keep_order(Plan& plan, int64_t unit) {
 
 // GPTQ's act-order: columns of one group stand anywhere. They are brought together, and each
 // group's are filled up to a multiple of 32.
-void sort_by_group(Plan& plan) {
+inline void sort_by_group(Plan& plan) {
   const WeightPart& part = *plan.part;
   std::vector<int64_t> order;
   for (int64_t c = part.cols.begin; c < part.cols.end; ++c) order.push_back(c);
@@ -68,7 +80,7 @@ void sort_by_group(Plan& plan) {
   plan.sorted = true;
 }
 
-bool in_order(const WeightPart& part) {
+inline bool in_order(const WeightPart& part) {
   if (part.scales.group_of_col == nullptr) return true;
   for (int64_t c = 0; c < part.source_cols; ++c) {
     if (group_of(part, c) != c / part.scales.group_cols) return false;
@@ -76,7 +88,7 @@ bool in_order(const WeightPart& part) {
   return true;
 }
 
-void plan_i4(Plan& plan) {
+inline void plan_i4(Plan& plan) {
   const WeightPart& part = *plan.part;
   plan.segment.bf16_scales = part.scales.type == WeightType::bf16;
   const int64_t group = part.scales.group_cols;
@@ -91,7 +103,7 @@ void plan_i4(Plan& plan) {
   }
 }
 
-void plan_e4m3(Plan& plan) {
+inline void plan_e4m3(Plan& plan) {
   const WeightPart& part = *plan.part;
   const WeightScales& scales = part.scales;
   plan.segment.coding = Coding::e4m3;
@@ -108,15 +120,7 @@ void plan_e4m3(Plan& plan) {
   plan.segment.scale_row_tile_stride = by_rows ? entry * (by_cols ? col_tiles : 1) : 0;
 }
 
-bool has_coding(const WeightPart& part) {
-  if (!has_scales(part.type)) return block_elements(part.type) > 1;
-  const WeightScales& scales = part.scales;
-  const bool whole_rows = scales.col_stride == 0 || scales.group_cols >= part.source_cols;
-  if (part.type == WeightType::f8_e4m3) return whole_rows || scales.group_cols % kTileCols == 0;
-  return whole_rows || scales.group_cols % 32 == 0 || scales.group_of_col != nullptr;
-}
-
-Plan plan_of(const WeightPart& part) {
+inline Plan plan_of(const WeightPart& part) {
   Plan plan;
   plan.part = &part;
   const auto blocks = [&](Coding coding) {
@@ -176,35 +180,35 @@ Block block_at(const uint8_t* bytes) {
   return block;
 }
 
-void codes_of(const BlockQ8_0& block, uint8_t* out) {
+inline void codes_of(const BlockQ8_0& block, uint8_t* out) {
   std::memcpy(out, block.quants, 32);
 }
 
-void split_nibbles(const uint8_t* bytes, int count, uint8_t* out) {
+inline void split_nibbles(const uint8_t* bytes, int count, uint8_t* out) {
   for (int i = 0; i < count; ++i) {
     out[i] = bytes[i] & 15;
     out[count + i] = bytes[i] >> 4;
   }
 }
 
-void codes_of(const BlockQ4_1& block, uint8_t* out) {
+inline void codes_of(const BlockQ4_1& block, uint8_t* out) {
   split_nibbles(block.nibbles, 16, out);
 }
 
-void codes_of(const BlockQ5_0& block, uint8_t* out) {
+inline void codes_of(const BlockQ5_0& block, uint8_t* out) {
   split_nibbles(block.nibbles, 16, out);
   for (int i = 0; i < 32; ++i) {
     out[i] = static_cast<uint8_t>(out[i] | ((block.fifth_bits[i / 8] >> (i % 8)) & 1) << 4);
   }
 }
 
-void codes_of(const BlockQ4_K& block, uint8_t* out) {
+inline void codes_of(const BlockQ4_K& block, uint8_t* out) {
   for (int pair = 0; pair < 4; ++pair) {
     split_nibbles(block.nibbles + 32 * pair, 32, out + 64 * pair);
   }
 }
 
-void codes_of(const BlockQ6_K& block, uint8_t* out) {
+inline void codes_of(const BlockQ6_K& block, uint8_t* out) {
   for (int i = 0; i < 256; ++i) {
     const int half = i / 128, quarter = i / 32 % 4, at = i % 32;
     const int low = block.low_bits[64 * half + 32 * (quarter % 2) + at] >> (quarter / 2 * 4);
@@ -213,7 +217,7 @@ void codes_of(const BlockQ6_K& block, uint8_t* out) {
   }
 }
 
-void codes_of(WeightType type, const uint8_t* block, uint8_t* out) {
+inline void codes_of(WeightType type, const uint8_t* block, uint8_t* out) {
   switch (type) {
     case WeightType::q8_0:
       return codes_of(block_at<BlockQ8_0>(block), out);
@@ -230,15 +234,15 @@ void codes_of(WeightType type, const uint8_t* block, uint8_t* out) {
   }
 }
 
-const uint8_t* first_block(const WeightPart& part, int64_t stored) {
+inline const uint8_t* first_block(const WeightPart& part, int64_t stored) {
   const int64_t first = part.cols.begin / block_elements(part.type) * block_elements(part.type);
   return reinterpret_cast<const uint8_t*>(part.data) +
          stored * row_bytes(part.type, part.source_cols) + row_bytes(part.type, first);
 }
 
 // `codes` has room for the segment's columns and is zero; `whole` is memory to work in.
-void read_row(const Plan& plan, int64_t stored, std::vector<uint8_t>& codes,
-              std::vector<uint8_t>& whole) {
+inline void read_row(const Plan& plan, int64_t stored, std::vector<uint8_t>& codes,
+                     std::vector<uint8_t>& whole) {
   const WeightPart& part = *plan.part;
   if (!has_scales(part.type)) {
     const uint8_t* block = first_block(part, stored);
@@ -264,7 +268,7 @@ void read_row(const Plan& plan, int64_t stored, std::vector<uint8_t>& codes,
 // --- into the planes
 
 template <class T>
-void or_into(uint8_t* bytes, T value) {
+inline void or_into(uint8_t* bytes, T value) {
   T old;
   std::memcpy(&old, bytes, sizeof(T));
   old = static_cast<T>(old | value);
@@ -272,8 +276,8 @@ void or_into(uint8_t* bytes, T value) {
 }
 
 // The codes of row `row` (of 16) of a tile.
-void place_codes(const CodingFacts& facts, int row, const uint8_t* codes, uint8_t* low,
-                 uint8_t* high) {
+inline void place_codes(const CodingFacts& facts, int row, const uint8_t* codes, uint8_t* low,
+                        uint8_t* high) {
   for (int step = 0; step < kTileSteps; ++step) {
     for (int at = 0; at < 16; ++at) {
       const int t = at % 4, half = at / 4 % 2, e = at / 8;
@@ -297,15 +301,15 @@ void place_codes(const CodingFacts& facts, int row, const uint8_t* codes, uint8_
   }
 }
 
-void put_16(uint8_t* to, uint16_t value) {
+inline void put_16(uint8_t* to, uint16_t value) {
   std::memcpy(to, &value, 2);
 }
 
 // The scales of one row: `at(tile)` is the row's place in a tile, `at_block(block)` its place in a
 // pair of tiles.
 template <class Place, class BlockPlace>
-void place_block_scales(const Plan& plan, int64_t stored, const Place& at,
-                        const BlockPlace& at_block) {
+inline void place_block_scales(const Plan& plan, int64_t stored, const Place& at,
+                               const BlockPlace& at_block) {
   const WeightPart& part = *plan.part;
   const uint8_t* from = first_block(part, stored);
   const int64_t elements = block_elements(part.type);
@@ -347,7 +351,7 @@ void place_block_scales(const Plan& plan, int64_t stored, const Place& at,
 }
 
 template <class Place>
-void place_i4_scales(const Plan& plan, int64_t stored, const Place& at) {
+inline void place_i4_scales(const Plan& plan, int64_t stored, const Place& at) {
   const WeightPart& part = *plan.part;
   const int64_t unit = plan.facts.group;
   for (int64_t c = 0; c < static_cast<int64_t>(plan.source_cols.size()); c += unit) {
@@ -365,7 +369,7 @@ void place_i4_scales(const Plan& plan, int64_t stored, const Place& at) {
 }
 
 // All of a segment's: several row tiles may share one, so no thread owns it.
-void place_e4m3_scales(const Plan& plan, uint8_t* plane) {
+inline void place_e4m3_scales(const Plan& plan, uint8_t* plane) {
   const WeightPart& part = *plan.part;
   const QuantisedSegment& segment = plan.segment;
   const int64_t first = part.cols.begin - segment.lead;
@@ -382,8 +386,8 @@ void place_e4m3_scales(const Plan& plan, uint8_t* plane) {
   }
 }
 
-void place_row(const Plan& plan, int64_t row, uint8_t* bytes, std::vector<uint8_t>& codes,
-               std::vector<uint8_t>& whole) {
+inline void place_row(const Plan& plan, int64_t row, uint8_t* bytes, std::vector<uint8_t>& codes,
+                      std::vector<uint8_t>& whole) {
   const WeightPart& part = *plan.part;
   const QuantisedSegment& segment = plan.segment;
   const int64_t stored = stored_row(part.rows.begin + row, part.order, part.head_dim);
@@ -413,95 +417,40 @@ void place_row(const Plan& plan, int64_t row, uint8_t* bytes, std::vector<uint8_
   }
 }
 
-}  // namespace
-
-bool has_codings(const WeightDescription& description) {
-  return std::all_of(description.parts.begin(), description.parts.end(), has_coding);
-}
-
-Repacked repack(const WeightDescription& description, int threads) {
-  assert(!description.parts.empty());
-  Repacked result;
-  result.cols = description.parts.front().cols.size();
-  std::vector<Plan> plans;
-  int64_t bytes = 0;
-  const auto take = [&](int64_t size) {
-    const int64_t at = bytes;
-    bytes += round_up(size, 256);
-    return at;
-  };
-  for (const WeightPart& part : description.parts) {
-    assert(part.cols.size() == result.cols);
+// The memory of the whole weight.
+inline std::vector<uint8_t> repack(const std::vector<WeightPart>& parts) {
+  std::vector<uint8_t> bytes;
+  std::vector<uint8_t> codes, whole;
+  for (const WeightPart& part : parts) {
     Plan plan = plan_of(part);
-    QuantisedSegment& segment = plan.segment;
-    segment.row_begin = result.rows;
-    result.rows += segment.rows;
+    const QuantisedSegment& segment = plan.segment;
+    const auto take = [&](int64_t size) {
+      const int64_t at = std::ssize(bytes);
+      bytes.resize(static_cast<size_t>(at + round_up(size, 256)));
+      return at;
+    };
     const int64_t tiles = segment.row_tiles * segment.col_tiles;
     plan.codes_at = take(tiles * code_bytes(plan.facts));
     plan.high_at = take(tiles * high_bytes(plan.facts));
     plan.scales_at = take(plan.scale_plane_bytes);
     plan.block_scales_at = take(segment.row_tiles * ((segment.col_tiles + 1) / 2) * kTileRows *
                                 plan.facts.block_scale_bytes);
-    if (plan.sorted) plan.columns_at = take(4 * segment.col_tiles * kTileCols);
-    plans.push_back(std::move(plan));
-  }
-  result.bytes.resize(static_cast<size_t>(bytes));
-  uint8_t* base = result.bytes.data();
-  int64_t row_tiles = 0;
-  for (Plan& plan : plans) {
-    QuantisedSegment& segment = plan.segment;
-    row_tiles += segment.row_tiles;
-    segment.codes = base + plan.codes_at;
-    if (plan.facts.high > 0) segment.high_bits = base + plan.high_at;
-    segment.scales = base + plan.scales_at;
-    if (plan.facts.block_scale_bytes > 0) segment.block_scales = base + plan.block_scales_at;
     if (plan.sorted) {
-      auto* columns = reinterpret_cast<int32_t*>(base + plan.columns_at);
-      segment.columns = columns;
+      plan.columns_at = take(4 * segment.col_tiles * kTileCols);
+      auto* columns = reinterpret_cast<int32_t*>(bytes.data() + plan.columns_at);
       for (size_t c = 0; c < plan.source_cols.size(); ++c) {
         const int64_t from = plan.source_cols[c];
-        columns[c] = from < 0 ? -1 : static_cast<int32_t>(from - plan.part->cols.begin);
+        columns[c] = from < 0 ? -1 : static_cast<int32_t>(from - part.cols.begin);
       }
     }
-    if (segment.coding == Coding::e4m3) place_e4m3_scales(plan, base + plan.scales_at);
-    result.segments.push_back(segment);
-  }
-  std::atomic<int64_t> next = 0;
-  const auto work = [&] {
-    std::vector<uint8_t> codes, whole;
-    for (int64_t tile = next++; tile < row_tiles; tile = next++) {
-      int64_t in_part = tile;
-      size_t p = 0;
-      while (in_part >= plans[p].segment.row_tiles) in_part -= plans[p++].segment.row_tiles;
-      const int64_t end = std::min((in_part + 1) * kTileRows, plans[p].segment.rows);
-      for (int64_t row = in_part * kTileRows; row < end; ++row) {
-        place_row(plans[p], row, base, codes, whole);
-      }
+    if (segment.coding == Coding::e4m3) {
+      place_e4m3_scales(plan, bytes.data() + plan.scales_at);
     }
-  };
-  std::vector<std::thread> workers;
-  for (int i = 1; i < threads; ++i) workers.emplace_back(work);
-  work();
-  for (std::thread& worker : workers) worker.join();
-  return result;
-}
-
-std::vector<QuantisedSegment> placed_at(const Repacked& repacked, const void* base) {
-  std::vector<QuantisedSegment> segments = repacked.segments;
-  const auto move = [&](auto*& pointer) {
-    if (pointer == nullptr) return;
-    const auto offset = reinterpret_cast<const uint8_t*>(pointer) - repacked.bytes.data();
-    pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(
-        static_cast<const uint8_t*>(base) + offset);
-  };
-  for (QuantisedSegment& segment : segments) {
-    move(segment.codes);
-    move(segment.high_bits);
-    move(segment.scales);
-    move(segment.block_scales);
-    move(segment.columns);
+    for (int64_t row = 0; row < segment.rows; ++row) {
+      place_row(plan, row, bytes.data(), codes, whole);
+    }
   }
-  return segments;
+  return bytes;
 }
 
-}  // namespace chorus::kernels::cuda
+}  // namespace chorus::tests::host_repack
