@@ -18,7 +18,7 @@ using kernels::Weight;
 namespace {
 
 struct PackedOnDevice {
-  kernels::cuda::WeightLoader loader{DType::bf16, nullptr};
+  kernels::cuda::WeightLoader loader{DType::bf16, nullptr, 1 << 20};  // pinned memory takes time
   Weight owner;
   const kernels::cuda::DeviceWeight& weight;
   explicit PackedOnDevice(const std::vector<WeightPart>& parts)
