@@ -181,7 +181,7 @@ __device__ inline void wait_for_flag(const uint32_t* flag, uint32_t value) {
 template <Scope scope>
 inline void wait_for_flag(const uint32_t* flag, uint32_t value, Where where = Where::current()) {
   emulate::wait_until([&] { return int32_t(__atomic_load_n(flag, __ATOMIC_RELAXED) - value) >= 0; },
-                      where);
+                      where, scope == Scope::system);
   load_acquire<scope>(flag);
 }
 #endif

@@ -8,6 +8,9 @@
 // between a kernel and the one that it overlaps with.
 #include "kernels/emulate/emulate.h"
 
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -42,6 +45,7 @@ struct Thread {
   int rank = 0;
   bool done = false;
   const Where* waiting_at = nullptr;
+  bool waits_elsewhere = false;  // and it is for another device
   std::vector<Copy> copies;
   int group = 0;
   std::vector<std::function<void()>> before_end;
@@ -98,7 +102,10 @@ Thread scheduler;  // stands for the thread that called run_grid
 std::vector<std::unique_ptr<Block>> spare_blocks;
 uint64_t random_state = 1;
 
+// Whose turn it is among the host threads.
 std::mutex running;
+std::condition_variable turn_ended;
+uint64_t progress_count = 0;  // of all of them
 thread_local std::vector<Grid>* recording = nullptr;
 thread_local Stream* overlapping = nullptr;
 
@@ -387,6 +394,28 @@ bool advance(Stream& stream) {
   return false;
 }
 
+// Longer than another rank needs to come to its kernel on a busy machine, under a sanitizer.
+constexpr auto kPatience = std::chrono::seconds(120);
+
+// Nobody can run, and no delayed action is left. Where one waits for a flag of another device,
+// whose kernels another host thread may run: lets that have its turn. False when nothing comes of
+// it.
+bool let_others_run(std::unique_lock<std::mutex>& turn) {
+  const auto elsewhere = [](const Thread* thread) { return thread->waits_elsewhere; };
+  if (std::none_of(polling.begin(), polling.end(), elsewhere)) return false;
+  const std::vector<Thread*> waiting = std::move(polling);
+  const Fiber host = scheduler.fiber;
+  const uint64_t seen = progress_count;
+  polling.clear();
+  turn_ended.notify_all();
+  const bool changed = turn_ended.wait_for(turn, kPatience, [&] { return progress_count != seen; });
+  polling = waiting;
+  scheduler.fiber = host;
+  current = &scheduler;
+  progress = true;
+  return changed;
+}
+
 [[noreturn]] void report_deadlock(const std::vector<Stream*>& streams) {
   for (const Stream* stream : streams) {
     for (const auto& block : stream->blocks) {
@@ -400,7 +429,8 @@ bool advance(Stream& stream) {
   fail("deadlock", {__FILE__, __LINE__});
 }
 
-void run(const std::vector<Stream*>& streams) {
+// `turn` is null where all the devices there are run here.
+void run(const std::vector<Stream*>& streams, std::unique_lock<std::mutex>* turn) {
   Machinery machinery;
   random_state = settings.seed;
   current = &scheduler;
@@ -412,8 +442,11 @@ void run(const std::vector<Stream*>& streams) {
     for (Stream* stream : streams) alive |= advance(*stream);
     if (!alive) break;
     Thread* next = take_ready();
-    if (next == &scheduler) report_deadlock(streams);
-    switch_to(next);
+    if (next != &scheduler) {
+      switch_to(next);
+    } else if (turn == nullptr || !let_others_run(*turn)) {
+      report_deadlock(streams);
+    }
   }
 }
 
@@ -424,11 +457,12 @@ void run_grid(Grid grid) {
     recording->push_back(std::move(grid));
     return;
   }
-  std::lock_guard lock(running);
+  std::unique_lock turn(running);
   Stream own;
   Stream& stream = overlapping ? *overlapping : own;
   stream.grids.push_back(std::move(grid));
-  run({&stream});
+  run({&stream}, &turn);
+  turn_ended.notify_all();
   if (overlapping) return;
   acquire(&own.clock);
   recycle();
@@ -446,7 +480,7 @@ void run_together(const std::vector<std::function<void()>>& devices) {
     all.push_back(&streams[i]);
   }
   std::lock_guard lock(running);
-  run(all);
+  run(all, nullptr);
   for (Stream& stream : streams) acquire(&stream.clock);
   recycle();
 }
@@ -572,9 +606,10 @@ void before_end(std::function<void()> action) {
   current->before_end.push_back(std::move(action));
 }
 
-void wait_until(const std::function<bool()>& ready_now, Where where) {
+void wait_until(const std::function<bool()>& ready_now, Where where, bool elsewhere) {
   Machinery machinery;
   current->waiting_at = &where;
+  current->waits_elsewhere = elsewhere;
   while (!ready_now()) {
     polling.push_back(current);
     switch_to(take_ready());
@@ -593,6 +628,7 @@ void when_idle(std::function<void()> action) {
 }
 void note_progress() {
   progress = true;
+  ++progress_count;
 }
 
 void release([[maybe_unused]] void* object) {

@@ -11,7 +11,9 @@
 // correct kernel gives the same bits under all of them.
 //
 // Blocks run one after the other, but those of a grid launched by launch_together(), and those of
-// several devices under run_together(), live at the same time and may wait for each other.
+// several devices under run_together(), live at the same time and may wait for each other. Devices
+// may also be host threads: one whose kernel can only wait for another device's flag lets the other
+// threads run.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -79,7 +81,8 @@ struct Grid {
   std::function<void()> kernel;  // one thread's run; owns its arguments
   bool together = false;         // all blocks live at the same time
 };
-// Runs it to its end; within run_together(), queues it. Host threads take turns.
+// Runs it to its end; within run_together(), queues it. Host threads take turns: a grid at a time,
+// or until nothing is left to do but to wait for a flag of another device.
 void run_grid(Grid grid);
 
 // As many devices as there are functions, each of which queues launches for its own (and reads none
@@ -132,7 +135,8 @@ T& block_local() {
 
 // For barriers other than meetings: waits until `ready` holds; runs `action` at once, or under
 // Copies::late when every thread waits; note_progress says that someone's `ready` may have changed.
-void wait_until(const std::function<bool()>& ready, Where where);
+// `elsewhere`: another device may make it hold, so that waiting alone is no deadlock yet.
+void wait_until(const std::function<bool()>& ready, Where where, bool elsewhere = false);
 void when_idle(std::function<void()> action);
 void note_progress();
 

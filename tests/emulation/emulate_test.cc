@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <numeric>
 #include <random>
+#include <thread>
 
 #include "kernels/cuda/ptx.h"
 #include "tests/emulation/schedules.h"
@@ -190,6 +191,38 @@ TEST_CASE("the grids of one emulated device run in order") {
     emulate::run_together(devices);
   });
   CHECK(out == std::vector<float>{0, 10, 20, 100, 110, 120});
+}
+
+// Hands its number to the next device and takes that of the one before.
+__global__ void pass_on_kernel(float* out, float* next, uint32_t* next_flag, const float* own,
+                               const uint32_t* own_flag, int what, int round) {
+  ptx::wait_for_predecessor();
+  next[round] = float(what);
+  ptx::store_release<ptx::Scope::system>(next_flag, round + 1);
+  ptx::wait_for_flag<ptx::Scope::system>(own_flag, round + 1);
+  out[round] = own[round];
+}
+
+TEST_CASE("emulated devices that are host threads wait for each other's flags") {
+  const int devices = 3, rounds = 5;
+  std::vector<float> out(devices * rounds);
+  under_all_schedules(out, [&] {
+    std::vector<float> passed(devices * rounds);
+    std::vector<uint32_t> flags(devices);
+    std::vector<std::thread> threads;
+    for (int device = 0; device < devices; ++device) {
+      threads.emplace_back([&, device] {
+        const int next = (device + 1) % devices;
+        for (int round = 0; round < rounds; ++round)
+          launch_together(pass_on_kernel, dim3(1), dim3(1), 0, nullptr, &out[device * rounds],
+                          &passed[next * rounds], &flags[next], &passed[device * rounds],
+                          &flags[device], device * 10 + round, round);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  });
+  for (int i = 0; i < devices * rounds; ++i)
+    CHECK(out[i] == float((i / rounds + devices - 1) % devices * 10 + i % rounds));
 }
 
 }  // namespace
