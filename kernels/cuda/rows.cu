@@ -5,60 +5,22 @@
 // Rows whose length or place does not allow that (an odd number of columns) take the same threads
 // and the same order of sums with one access an element.
 //
-// Norms: one block a row, the row in registers between the two uses. The sum of squares is taken
-// over a thread's elements in rising order, over a warp by a butterfly, over warps in rising order:
-// it depends on the number of columns only. A row that is not live goes all the way with what
-// stands there and is not stored: the count of live rows need not be known before the row is
-// loaded.
+// Norms: one block a row, the row in registers between the two uses (norm_row.h). A row that is not
+// live goes all the way with what stands there and is not stored: the count of live rows need not
+// be known before the row is loaded.
 #include "kernels/cuda/rows.h"
 
 #include <cmath>
 
 #include "kernels/cuda/device_weight.h"
-#include "kernels/cuda/elements.h"
 #include "kernels/cuda/gate.h"
+#include "kernels/cuda/norm_row.h"
 #include "kernels/cuda/ptx.h"
 
 namespace chorus::kernels::cuda {
 namespace {
 
-constexpr int kGroup = 8;  // neighbours of one thread
-constexpr int kNormThreadsMax = 1024;
-constexpr int kNormGroupsMax = 2;  // of one thread: rows of up to 16384 columns
-constexpr int kThreadsMax = 256;   // of the operations that need no sums
-
-int64_t groups_of(int64_t cols) {
-  return (cols + kGroup - 1) / kGroup;
-}
-
-int whole_warps(int64_t threads, int threads_max) {
-  const int64_t rounded = (threads + 31) / 32 * 32;
-  return static_cast<int>(rounded < threads_max ? rounded : threads_max);
-}
-
-__device__ inline bool is_live(int64_t row, const int32_t* live_rows) {
-  return live_rows == nullptr || row < *live_rows;
-}
-
-template <typename T>
-__device__ inline void load_group(float (&to)[kGroup], const T* row, int64_t at, int64_t cols,
-                                  bool packed) {
-  if (packed) {
-    load(to, row + at);
-  } else {
-    load_some(to, row + at, cols - at);
-  }
-}
-
-template <typename T>
-__device__ inline void store_group(T* row, int64_t at, const float (&from)[kGroup], int64_t cols,
-                                   bool packed) {
-  if (packed) {
-    store(row + at, from);
-  } else {
-    store_some(row + at, from, cols - at);
-  }
-}
+constexpr int kThreadsMax = 256;  // of the operations that need no sums
 
 // --- norms
 
@@ -76,20 +38,6 @@ struct NormKernelArgs {
   Prefetch ahead;  // this into L2
 };
 
-struct NormShared {
-  float warp_sums[kNormThreadsMax / 32];
-};
-
-__device__ inline float block_sum(float x, NormShared& shared) {
-  x = ptx::warp_sum(x);
-  if (threadIdx.x % 32 == 0) shared.warp_sums[threadIdx.x / 32] = x;
-  __syncthreads();
-  float sum = 0;
-  for (int warp = 0; warp < static_cast<int>(blockDim.x / 32); ++warp)
-    sum += shared.warp_sums[warp];
-  return sum;
-}
-
 template <typename Out, int kGroups>
 __global__ void __launch_bounds__(kNormThreadsMax) norm_kernel(NormKernelArgs<Out> args) {
   ptx::let_successor_start();
@@ -101,49 +49,37 @@ __global__ void __launch_bounds__(kNormThreadsMax) norm_kernel(NormKernelArgs<Ou
   auto& shared = shared_memory<NormShared>();
   const int64_t row = blockIdx.x;
   const int64_t first = row * args.cols;
-  const auto place = [&](int group) {  // of this thread's n-th group in the row
-    return static_cast<int>(threadIdx.x + group * blockDim.x) * kGroup;
-  };
 
   float weight[kGroups][kGroup] = {};
 #pragma unroll
   for (int g = 0; g < kGroups; ++g) {
-    if (place(g) < args.cols) {
-      load_group(weight[g], args.weight, place(g), args.cols, args.packed);
+    if (group_place(g) < args.cols) {
+      load_group(weight[g], args.weight, group_place(g), args.cols, args.packed);
     }
   }
   ptx::wait_for_predecessor();
   const bool live = is_live(row, args.live_rows);
 
   float x[kGroups][kGroup] = {};
-  float squares = 0;
 #pragma unroll
   for (int g = 0; g < kGroups; ++g) {
-    if (place(g) >= args.cols) continue;
-    load_group(x[g], args.x + first, place(g), args.cols, args.packed);
+    const int place = group_place(g);
+    if (place >= args.cols) continue;
+    load_group(x[g], args.x + first, place, args.cols, args.packed);
     if (args.residual != nullptr) {
       float residual[kGroup];
-      load_group(residual, args.residual + first, place(g), args.cols, args.packed);
+      load_group(residual, args.residual + first, place, args.cols, args.packed);
 #pragma unroll
       for (int i = 0; i < kGroup; ++i) x[g][i] = residual[i] + x[g][i];
     }
-#pragma unroll
-    for (int i = 0; i < kGroup; ++i) squares += x[g][i] * x[g][i];
   }
-
-  const float mean = block_sum(squares, shared) / static_cast<float>(args.cols);
-  if (!live) return;
-  const float factor = 1.0F / sqrtf(mean + args.eps);
-#pragma unroll
-  for (int g = 0; g < kGroups; ++g) {
-    if (place(g) >= args.cols) continue;
-    if (args.residual != nullptr) {
-      store_group(args.residual + first, place(g), x[g], args.cols, args.packed);
-    }
-#pragma unroll
-    for (int i = 0; i < kGroup; ++i) x[g][i] = x[g][i] * factor * weight[g][i];
-    store_group(args.out + first, place(g), x[g], args.cols, args.packed);
-  }
+  const NormedRow<Out> normed{
+      .out = args.out + first,
+      .residual = args.residual == nullptr ? nullptr : args.residual + first,
+      .cols = args.cols,
+      .eps = args.eps,
+      .packed = args.packed};
+  norm_row(normed, x, weight, live, shared);
 }
 
 void launch_norm(const View& out, float* residual, const View& x, const float* weight, float eps,
