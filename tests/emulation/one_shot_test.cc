@@ -29,10 +29,19 @@ struct Round {
   bool norm;
 };
 
+// ThreadSanitizer's threads are dear, and what it looks for does not depend on their number.
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kFewThreads = true;
+#else
+constexpr bool kFewThreads = false;
+#endif
+
 // Rows 1 to 9, some of them dead, up and down.
 std::vector<Round> many_rounds() {
+  std::vector<int64_t> counts = {1, 9, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 1, 9};
+  if (kFewThreads) counts = {1, 3, 1, 1, 2, 3};
   std::vector<Round> rounds;
-  for (const int64_t rows : {1, 9, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 1, 9}) {
+  for (const int64_t rows : counts) {
     const auto round = std::ssize(rounds);
     rounds.push_back(
         {.rows = rows, .live = round % 5 == 4 ? rows / 2 : rows, .norm = round % 3 != 1});
@@ -239,6 +248,11 @@ bool can_run_together() {
 
 TEST_CASE("a one-shot all-reduce of one rank is a copy, and the norm behind it the norm") {
   check({.ranks = 1, .cols = 64, .type = DType::bf16, .rounds = many_rounds()});
+  if (kFewThreads) return;
+  check({.ranks = 1,
+         .cols = 264,  // two warps
+         .type = DType::f32,
+         .rounds = {{34, 34, true}, {70, 69, true}}});
 }
 
 TEST_CASE("one-shot all-reduces of 2, 4 and 8 ranks add in the order of ranks") {
@@ -253,6 +267,7 @@ TEST_CASE("one-shot all-reduces of rows that fill a block, or of more rows than 
   if (!can_run_together()) return;
   const std::vector<Round> wide = {{1, 1, true}, {1, 1, false}, {2, 2, true}, {2, 1, true}};
   check({.ranks = 2, .cols = 1000, .type = DType::bf16, .rounds = wide});
+  if (kFewThreads) return;
   check({.ranks = 2,
          .cols = 8208,  // two groups a thread
          .type = DType::f32,
