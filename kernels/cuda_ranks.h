@@ -16,6 +16,9 @@ struct RanksWatch {
   // Called on that thread when the group is lost, a collective failed, or a step or the start does
   // not end. Must not return.
   std::function<void(const std::string& why)> on_lost;
+  // Called on rank 0 when the group starts, where a faster way is not open to it: worth a line in
+  // the log.
+  std::function<void(const std::string& what)> on_fallback;
 };
 
 // Can ranks on several devices work together? `why_not` says what is missing.

@@ -166,7 +166,8 @@ std::unique_ptr<kernels::Ops> start_gpu(const Options& o, comm::Communicator& co
              process::log_error("{}", why);
              comm::abort_group(group_fd);
              std::_Exit(static_cast<int>(ExitCode::fault));
-           }});
+           },
+       .on_fallback = [](const std::string& what) { process::log_warn("{}", what); }});
 }
 #endif
 

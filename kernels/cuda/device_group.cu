@@ -7,6 +7,10 @@
 // has ended: from one step's queuing to the next's, or to its end, there are 20 s. The start of the
 // group is watched alike, with no event and 120 s.
 //
+// Few rows go past NCCL where the devices reach each other's memory (group_one_shot.h); where not,
+// the outside is told why, once. A rank that does not come to such a sum is found out as with
+// NCCL's: the device waits, the step does not end, and the thread that watches says so.
+//
 // The emulation's device memory is host memory, so its group is the host's.
 #include "kernels/cuda/device_group.h"
 
@@ -21,24 +25,11 @@
 #endif
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/group_one_shot.h"
+#include "kernels/cuda/host_gather.h"
 
 namespace chorus::kernels::cuda {
 namespace {
-
-class OneWorker final : public Collective::Workers {
- public:
-  int count() const override { return 1; }
-  void barrier() override {}
-};
-
-template <class T>
-std::vector<T> gather_on_host(Collective& collective, const T& own) {
-  std::vector<T> all(static_cast<size_t>(collective.ranks()));
-  OneWorker alone;
-  collective.all_gather(reinterpret_cast<std::byte*>(all.data()),
-                        reinterpret_cast<const std::byte*>(&own), sizeof(T), 0, alone);
-  return all;
-}
 
 #ifdef __CUDACC__
 
@@ -212,7 +203,12 @@ class NcclGroup final : public DeviceGroup {
     nccl_.check(nccl_.init_rank(&comm_, ranks_, id, rank_), "ncclCommInitRank");
     watch_.watch_errors_of(nccl_, comm_);
     try_out();
+    watch_.expect("the self-check of the one-shot all-reduce", kStartSecondsMax);
+    one_shot_ = std::make_unique<GroupOneShot>(collective);
     watch_.is_over();
+    if (rank_ == 0 && one_shot_->get() == nullptr && watch.on_fallback) {
+      watch.on_fallback("all-reduces of few rows go through NCCL too: " + one_shot_->why_not());
+    }
   }
   ~NcclGroup() override {
     watch_.watch_errors_of(nccl_, nullptr);
@@ -232,6 +228,7 @@ class NcclGroup final : public DeviceGroup {
                                  kNcclFloat32, comm_, stream),
                 "ncclAllGather");
   }
+  const OneShot* one_shot() const override { return one_shot_->get(); }
   void step_queued(cudaStream_t stream) override {
     watch_.expect("step " + std::to_string(++step_), kStepSecondsMax);
     watch_.queued(stream);
@@ -277,6 +274,7 @@ class NcclGroup final : public DeviceGroup {
   const Nccl& nccl_;
   NcclComm comm_ = nullptr;
   uint64_t step_ = 0;
+  std::unique_ptr<GroupOneShot> one_shot_;
   Watch watch_;
 };
 
@@ -284,7 +282,7 @@ class NcclGroup final : public DeviceGroup {
 
 class HostGroup final : public DeviceGroup {
  public:
-  explicit HostGroup(Collective& collective) : collective_(collective) {}
+  explicit HostGroup(Collective& collective) : collective_(collective), one_shot_(collective) {}
   int rank() const override { return collective_.rank(); }
   int ranks() const override { return collective_.ranks(); }
   void all_reduce(float* data, int64_t count, cudaStream_t) override {
@@ -297,11 +295,13 @@ class HostGroup final : public DeviceGroup {
                            reinterpret_cast<const std::byte*>(data + rank() * count),
                            count * static_cast<int64_t>(sizeof(float)), 0, alone_);
   }
+  const OneShot* one_shot() const override { return one_shot_.get(); }
   void step_queued(cudaStream_t) override {}
 
  private:
   Collective& collective_;
   OneWorker alone_;
+  GroupOneShot one_shot_;
 };
 
 #endif
