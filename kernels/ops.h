@@ -196,7 +196,8 @@ class Ops {
   virtual void soft_cap(View x, float cap) = 0;
   // out[i] = x[index[i]]; out has index's live rows.
   virtual void gather_rows(View out, View x, View index) = 0;
-  // Sum over ranks, the same bits on each.
+  // Sum over ranks, the same bits on each. Where add_rms_norm of x is the call behind, a backend
+  // may join the two and leave in x what it likes.
   virtual void all_reduce(View x) = 0;
   virtual void sample(const SampleArgs& args) = 0;
 };

@@ -48,13 +48,15 @@ int64_t bucket_of(int64_t rows) {
 }
 
 struct Operation {
-  enum class Kind : uint8_t { matmul, gate, other };
+  enum class Kind : uint8_t { matmul, gate, all_reduce, add_norm, other };
   Kind kind = Kind::other;
   std::function<void()> launch;
   MatmulArgs matmul = {};  // of Kind::matmul, to be joined with a gate
   View gated = {};         // of Kind::gate: what it writes
   View gate_up = {};       // and what it reads
   Gate gate = Gate::silu;
+  View sum = {};                        // of Kind::all_reduce and Kind::add_norm: the x of both
+  std::function<void()> with_sum = {};  // of Kind::add_norm: launches the two as one
   // What a norm or a split brings into L2 for the product behind it; filled when all is recorded.
   std::shared_ptr<Prefetch> ahead = {};
   int64_t ahead_bytes_max = 0;
@@ -92,7 +94,8 @@ class CudaOps final : public Ops {
     const char* operand = options_.operand == DType::bf16  ? "bf16"
                           : options_.operand == DType::f16 ? "f16"
                                                            : "f32";
-    return facts_.name + ", " + operand + (options_.deterministic ? ", deterministic" : "");
+    return facts_.name + ", " + operand + (options_.deterministic ? ", deterministic" : "") +
+           (one_shot() != nullptr ? ", one-shot all-reduce" : "");
   }
   int block_tokens() const override { return kBlockTokens; }
   DType operand_type() const override { return options_.operand; }
@@ -165,11 +168,18 @@ class CudaOps final : public Ops {
   void add_rms_norm(View out, View residual, View x, Weight weight, float eps) override {
     watch(x);
     const auto ahead = std::make_shared<Prefetch>();
-    add({.launch =
+    add({.kind = Operation::Kind::add_norm,
+         .launch =
              [=, this] {
                if (cut(x).rows == 0) return;
                cuda::add_rms_norm(cut(out), cut(residual), cut(x), vector(weight), eps, stream(),
                                   of_decode(*ahead));
+             },
+         .sum = x,
+         .with_sum =
+             [=, this] {
+               one_shot()->all_reduce_add_rms_norm(cut(out), cut(residual), cut(x), vector(weight),
+                                                   eps, stream(), of_decode(*ahead));
              },
          .ahead = ahead,
          .ahead_bytes_max = of_l2(kNormAhead)});
@@ -240,7 +250,13 @@ class CudaOps final : public Ops {
   void launch_matmul(const MatmulArgs& args);
   std::shared_ptr<OrderedSum> ordered_sum_of(const View& x);
   std::shared_ptr<WholeRows> whole_logits_of(const SampleArgs& args);
+  // Null where a rank is alone or its group has none.
+  const OneShot* one_shot() const { return group_ == nullptr ? nullptr : group_->one_shot(); }
+  bool goes_one_shot(const View& rows) const {
+    return one_shot() != nullptr && OneShot::takes(rows.rows, rows.cols);
+  }
   void join_gates(std::vector<Operation>& operations);
+  void join_sums(std::vector<Operation>& operations);
   static void look_ahead(std::vector<Operation>& operations);
   const CudaProgram& running() const { return *running_; }
 
@@ -440,14 +456,20 @@ void CudaOps::all_reduce(View x) {
   // The sum of two numbers has no order.
   const bool in_order = options_.deterministic && group_->ranks() > 2;
   std::shared_ptr<OrderedSum> ordered = in_order ? ordered_sum_of(x) : nullptr;
-  add([=, this] {
-    const View rows = cut(x);
-    if (ordered != nullptr) {
-      ordered->add(rows, stream());
-    } else if (rows.rows > 0) {
-      group_->all_reduce(static_cast<float*>(rows.data), rows.rows * rows.cols, stream());
-    }
-  });
+  add({.kind = Operation::Kind::all_reduce,
+       .launch =
+           [=, this] {
+             const View rows = cut(x);
+             if (rows.rows == 0) return;
+             if (goes_one_shot(rows)) {
+               one_shot()->all_reduce(rows, stream());
+             } else if (ordered != nullptr) {
+               ordered->add(rows, stream());
+             } else {
+               group_->all_reduce(static_cast<float*>(rows.data), rows.rows * rows.cols, stream());
+             }
+           },
+       .sum = x});
 }
 
 std::shared_ptr<OrderedSum> CudaOps::ordered_sum_of(const View& x) {
@@ -503,6 +525,25 @@ void CudaOps::join_gates(std::vector<Operation>& operations) {
   }
 }
 
+// A sum over ranks and the norm behind it become one launch where the rows are few.
+void CudaOps::join_sums(std::vector<Operation>& operations) {
+  if (one_shot() == nullptr) return;
+  for (size_t i = 0; i + 1 < operations.size(); ++i) {
+    const Operation& sum = operations[i];
+    Operation& norm = operations[i + 1];
+    if (sum.kind != Operation::Kind::all_reduce || norm.kind != Operation::Kind::add_norm) continue;
+    if (sum.sum.data != norm.sum.data) continue;
+    norm.launch = [this, x = norm.sum, first = sum.launch, then = norm.launch,
+                   both = norm.with_sum] {
+      const View rows = cut(x);
+      if (rows.rows > 0 && goes_one_shot(rows)) return both();
+      first();
+      then();
+    };
+    operations.erase(operations.begin() + static_cast<ptrdiff_t>(i));
+  }
+}
+
 // Norms and splits learn where the weights of the next product begin.
 void CudaOps::look_ahead(std::vector<Operation>& operations) {
   Prefetch next;
@@ -522,6 +563,7 @@ std::unique_ptr<Program> CudaOps::end_record() {
   assert(recording_ != nullptr);
   auto program = std::move(recording_);
   join_gates(program->operations);
+  join_sums(program->operations);
   look_ahead(program->operations);
   program->matmul_workspace = cuda::allocate(program->matmul_bytes);
   program->sample_workspace = cuda::allocate(program->sample_bytes);
