@@ -113,7 +113,7 @@ void launch_early(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t s
 
 // The same for a kernel whose blocks wait for each other, or for blocks of other devices: refuses a
 // grid that the device cannot hold at once. (No cooperative launch is needed: whatever else runs on
-// the device ends without this kernel.) Planted faults use it; no operation does yet.
+// the device ends without this kernel.) Sums over GPUs (one_shot.cu) use it.
 template <typename... Parameters>
 void launch_together(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                      cudaStream_t stream, std::type_identity_t<Parameters>... arguments) {

@@ -48,7 +48,8 @@ namespace {
 constexpr int kBuffers = 2;
 constexpr int kBlocksMax = 32;
 constexpr int64_t kRowsMax = 128, kBytesMax = 256 << 10;
-// What block b's rows take at most: one row, or those of 128 that are its own.
+// What a block's rows take at most: a row, or, of more rows than blocks, which have fewer than 2048
+// columns, its share and what is left over.
 constexpr int kRegionFloats = kNormThreadsMax * kNormGroupsMax * kGroup;
 static_assert(kBytesMax / 4 / kBlocksMax + kBytesMax / 4 / kBlocksMax <= kRegionFloats);
 
@@ -77,8 +78,8 @@ struct OneShotArgs {
   Prefetch ahead;  // this into L2
 };
 
-// Steps 1 to 3 for rows of which this block has `slot` 0, 1, ...; answers where in a window they
-// stand.
+// Steps 1 to 3 for this block's rows; answers where in a window the first of them stands, behind
+// which the others follow.
 template <typename Out, int kGroups>
 __device__ inline int exchange(const OneShotArgs<Out>& args) {
   const int block = static_cast<int>(blockIdx.x);
