@@ -30,6 +30,8 @@ std::string text(DType type) {
       return "f16";
     case DType::bf16:
       return "bf16";
+    case DType::e4m3:
+      return "e4m3";
     case DType::i32:
       return "i32";
     case DType::u8:

@@ -220,7 +220,8 @@ struct CudaOptions {
   int device = 0;
   DType operand = DType::bf16;  // what weights that are not quantised and activations become:
                                 // bf16, f16 or f32 (exact, slow)
-  DType kv = DType::f16;        // f16 or bf16; f32 where the operand is
+  // Of keys and values: f16, bf16, e4m3 or f32. Unset: f16; f32 where the operand is.
+  std::optional<DType> kv = {};
   // One order of sums for all row counts, the same for decode and prefill.
   bool deterministic = false;
   Collective* collective = nullptr;  // nullptr: a group of one

@@ -6,7 +6,7 @@
 
 namespace chorus::kernels {
 
-enum class DType : uint8_t { f32, f16, bf16, i32, u8 };
+enum class DType : uint8_t { f32, f16, bf16, e4m3, i32, u8 };  // e4m3: of fp8, finite
 
 constexpr int64_t bytes_of(DType type) {
   switch (type) {
@@ -16,6 +16,7 @@ constexpr int64_t bytes_of(DType type) {
     case DType::f16:
     case DType::bf16:
       return 2;
+    case DType::e4m3:
     case DType::u8:
       return 1;
   }

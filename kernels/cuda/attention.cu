@@ -8,7 +8,9 @@
 // Which kernel takes a span depends on the span alone: those of kPrefillTokens and more are the
 // prefill kernel's, which on sm_90a (and without `deterministic`) is the one for wgmma. Whether
 // that kernel is launched at all depends on the buckets; where it is not, the decode kernel does
-// its work. In steps of decode alone no span is so long, so this changes no bits.
+// its work. In steps of decode alone no span is so long, so this changes no bits. Keys and values
+// of fp8 are never multiplied by wgmma, which would want them as f16 in shared memory, and
+// swizzled.
 //
 // In f32 (the exact mode) a warp takes a query row and its lanes the 32 tokens of a block for the
 // scores, then the dimensions for the values: plain arithmetic, no tensor cores, no great speed.
@@ -245,6 +247,8 @@ Shape shape_of(const AttentionArgs& args, const AttentionContext& context) {
           "query heads of one KV head must stand together");
   require(args.window == 0 || args.chunk == 0, "a window and chunks exclude each other");
   const auto& kv = static_cast<const KvBlocks&>(*args.kv);
+  require(kv.type != DType::e4m3 || args.head_dim % 16 == 0,
+          "with keys and values of fp8 head_dim must be a multiple of 16");
   const int64_t layer_bytes = args.layer * kv.layer_elements() * bytes_of(kv.type);
   Shape shape{.qkv = static_cast<const float*>(args.qkv.data),
               .out = args.out.data,
@@ -312,16 +316,18 @@ int64_t shared_bytes_max(int capability) {
 }
 
 // The kernel that is fastest on sm_90a sums up in another order than the decode kernel.
-bool takes_hopper(const AttentionContext& context) {
-  return context.capability == 90 && !context.deterministic;
+bool takes_hopper(const AttentionArgs& args, const AttentionContext& context) {
+  return context.capability == 90 && !context.deterministic &&
+         static_cast<const KvBlocks&>(*args.kv).type != DType::e4m3;
 }
 
 // Whether these launches include a prefill kernel; where its tiles do not fit, the decode kernel
 // serves all. Steps of decode alone come with as many rows as spans; there, a bucket is less than
 // twice of what is live, so no span is as long as half of it.
 bool may_prefill(const AttentionArgs& args, const AttentionContext& context) {
-  if (static_cast<const KvBlocks&>(*args.kv).type == DType::f32) return false;
-  if (prefill_shared_bytes(args.head_dim) + 1024 > shared_bytes_max(context.capability)) {
+  const DType cache = static_cast<const KvBlocks&>(*args.kv).type;
+  if (cache == DType::f32) return false;
+  if (prefill_shared_bytes(cache, args.head_dim) + 1024 > shared_bytes_max(context.capability)) {
     return false;
   }
   return args.out.rows >= (args.out.rows > args.spans.rows ? 1 : 2) * kPrefillTokens;
@@ -352,7 +358,7 @@ void attention_plan(const AttentionArgs& args, const AttentionContext& context,
       .live = args.spans.live_rows,
       .spans_max = int(args.spans.rows),
       .prefill_tokens = may_prefill(args, context) ? kPrefillTokens : INT_MAX,
-      .prefill_rows = takes_hopper(context) ? kHopperRows : prefill_rows(args.head_dim),
+      .prefill_rows = takes_hopper(args, context) ? kHopperRows : prefill_rows(args.head_dim),
       .in_parts = !exact};
   launch(attention_plan_kernel, dim3(1), dim3(kPlanThreads), sizeof(PlanShared), stream, shape,
          layout_of(args, context.room, context.workspace).work, plan);
@@ -368,7 +374,7 @@ void attention(const AttentionArgs& args, const AttentionContext& context, cudaS
     return;
   }
   if (may_prefill(args, context)) {
-    (takes_hopper(context) ? prefill_hopper : prefill)(shape, work, cache, stream);
+    (takes_hopper(args, context) ? prefill_hopper : prefill)(shape, work, cache, stream);
   }
   decode(shape, work, cache, shared_bytes_max(context.capability), stream);
 }

@@ -39,7 +39,8 @@ void attention_plan(const AttentionArgs& args, const AttentionContext& context,
                     cudaStream_t stream);
 
 // Throws std::invalid_argument for shapes there is no kernel for: head_dim is a multiple of 8 up to
-// 256, kv_head_of does not fall, there are at most 128 KV heads.
+// 256 (of 16 where keys and values are fp8), kv_head_of does not fall, there are at most 128 KV
+// heads.
 void attention(const AttentionArgs& args, const AttentionContext& context, cudaStream_t stream);
 
 }  // namespace chorus::kernels::cuda

@@ -20,11 +20,12 @@ namespace {
 constexpr int kWarps = 4, kThreads = 32 * kWarps;
 constexpr int kMergedAtOnce = 32;  // parts, one per lane
 
-template <typename T, int dim, int stages>
+template <typename Kv, int dim, int stages>
 struct DecodeShared {
-  T keys[stages][kKeys<dim>][kPitch<dim>];
-  T values[stages][kKeys<dim>][kPitch<dim>];
-  T queries[kDecodeRows][kPitch<dim>];
+  using T = Operand<Kv>;
+  Kv keys[stages][kKeys<dim>][kPitch<Kv, dim>];
+  Kv values[stages][kKeys<dim>][kPitch<Kv, dim>];
+  T queries[kDecodeRows][kPitch<T, dim>];
   T weights[kDecodeRows][kKeys<dim> + 8];
   float highest[kWarps][kDecodeRows];
   Shares shares[kWarps][kMergedAtOnce];
@@ -41,7 +42,7 @@ __device__ inline int64_t partial_of(const Shape& shape, const Item& item, int k
 
 // The last block of a tile merges its parts, a warp per row, 32 parts at a time: lanes find out
 // what each is multiplied by, then hold two dimensions each.
-template <int dim, typename Shared>
+template <typename Kv, int dim, typename Shared>
 __device__ inline void merge_parts(const Shape& shape, const Work& work, const Item& item,
                                    const Rows& rows, int kv_head, Shared& shared) {
   constexpr int kPairs = dim / 64;  // of dimensions a lane
@@ -85,7 +86,7 @@ __device__ inline void merge_parts(const Shape& shape, const Work& work, const I
         }
       }
     }
-    const float inverse = 1.0F / sum;
+    const float inverse = kUnit<Kv> / sum;
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
       const int column = 64 * i + 2 * lane;
@@ -97,13 +98,82 @@ __device__ inline void merge_parts(const Shape& shape, const Work& work, const I
   }
 }
 
-template <typename T, int dim, int stages>
-__global__ void __launch_bounds__(kThreads)
+// Scores of eight keys, which stand in eight rows of shared memory.
+template <typename Kv, int dim>
+__device__ inline void multiply_keys(float (&scores)[4], const ptx::Fragment4 (&queries)[dim / 16],
+                                     const Kv (*keys)[kPitch<Kv, dim>], int lane) {
+  if constexpr (kFp8<Kv>) {
+#pragma unroll
+    for (int k = 0; k < dim / 16; k += 4) {
+      const auto b = ptx::ldmatrix_x4(&keys[lane % 8][k * 16 + lane / 8 * 16]);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        ptx::mma_m16n8k16<__half>(scores, queries[k + i],
+                                  {{even_bytes(b.x[i]), odd_bytes(b.x[i])}});
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) scores[i] *= kUnit<Kv>;
+  } else {
+#pragma unroll
+    for (int k = 0; k < dim / 16; k += 2) {
+      const auto b = ptx::ldmatrix_x4(&keys[lane % 8][k * 16 + lane / 8 * 8]);
+      ptx::mma_m16n8k16<Kv>(scores, queries[k], {{b.x[0], b.x[1]}});
+      ptx::mma_m16n8k16<Kv>(scores, queries[k + 1], {{b.x[2], b.x[3]}});
+    }
+  }
+}
+
+// Sums up the warp's dimensions of the values of a tile, 16 * (warp + 4 p) ....
+template <typename Kv, int dim, typename T = Operand<Kv>>
+__device__ inline void add_values(State<dim / 8 / kWarps>& state,
+                                  const T (&weights)[kDecodeRows][kKeys<dim> + 8],
+                                  const Kv (&values)[kKeys<dim>][kPitch<Kv, dim>], int warp,
+                                  int lane) {
+  constexpr int pairs = dim / 16 / kWarps;  // of 8 dimensions
+  constexpr int step = kFp8<Kv> ? 2 : 1;    // groups of 16 keys an ldmatrix of values
+#pragma unroll
+  for (int k = 0; k < kKeys<dim> / 16; k += step) {
+    ptx::Fragment4 a[step];
+#pragma unroll
+    for (int i = 0; i < step; ++i) {
+      a[i] = ptx::ldmatrix_x4(&weights[lane % 16][(k + i) * 16 + lane / 16 * 8]);
+      ptx::mma_m16n8k16<T>(state.sum, a[i], ones<T>());
+    }
+#pragma unroll
+    for (int p = 0; p < pairs; ++p) {
+      const int column = (warp + kWarps * p) * 16;
+      if constexpr (kFp8<Kv>) {
+        const auto b = ptx::ldmatrix_x4_transposed(&values[k * 16 + lane][column]);
+#pragma unroll
+        for (int i = 0; i < step; ++i) {
+          const uint32_t* x = &b.x[2 * i];
+          ptx::mma_m16n8k16<T>(state.values[2 * p], a[i], {{even_bytes(x[0]), even_bytes(x[1])}});
+          ptx::mma_m16n8k16<T>(state.values[2 * p + 1], a[i], {{odd_bytes(x[0]), odd_bytes(x[1])}});
+        }
+      } else {
+        const auto b =
+            ptx::ldmatrix_x4_transposed(&values[k * 16 + lane % 16][column + lane / 16 * 8]);
+        ptx::mma_m16n8k16<T>(state.values[2 * p], a[0], {{b.x[0], b.x[1]}});
+        ptx::mma_m16n8k16<T>(state.values[2 * p + 1], a[0], {{b.x[2], b.x[3]}});
+      }
+    }
+  }
+}
+
+// How many blocks of a multiprocessor must find registers; 0: the compiler's choice. For fp8 and
+// heads of 64 it would choose five on sm_100a, and spill; no launch has more than four.
+template <typename Kv, int dim>
+inline constexpr int kBlocksAtOnce = dim == 64 && kFp8<Kv> ? 4 : 0;
+
+template <typename Kv, int dim, int stages>
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Kv, dim>)
     attention_decode_kernel(const __grid_constant__ Shape shape,
                             const __grid_constant__ Work work) {
   constexpr int keys = kKeys<dim>, warp_keys = keys / kWarps;
   constexpr int pairs = dim / 16 / kWarps;  // of 8 dimensions, a warp
-  using Shared = DecodeShared<T, dim, stages>;
+  using Shared = DecodeShared<Kv, dim, stages>;
+  using T = Operand<Kv>;
   Shared& shared = shared_memory<Shared>();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   ptx::let_successor_start();
@@ -114,8 +184,8 @@ __global__ void __launch_bounds__(kThreads)
   Walk<kDecodeRows, keys> ahead(shape, items, item_count);
   const auto fetch = [&](int stage) {
     if (!ahead.done()) {
-      copy_tile<T, dim, kThreads>(shape, ahead, &shared.keys[stage][0][0],
-                                  &shared.values[stage][0][0]);
+      copy_tile<Kv, dim, kThreads>(shape, ahead, &shared.keys[stage][0][0],
+                                   &shared.values[stage][0][0]);
       ahead.advance(shape);
     }
     ptx::commit_copies();
@@ -131,7 +201,7 @@ __global__ void __launch_bounds__(kThreads)
     if (rows.count == 0) continue;
     const Range range = range_of(shape, item, rows);
 
-    load_queries<T, dim, kThreads, kDecodeRows>(shape, item, rows, &shared.queries[0][0]);
+    load_queries<Kv, dim, kThreads, kDecodeRows>(shape, item, rows, &shared.queries[0][0]);
     __syncthreads();
     ptx::Fragment4 queries[dim / 16];
 #pragma unroll
@@ -165,13 +235,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int n = 0; n < warp_keys / 8; ++n) {
         const int key = warp * warp_keys + n * 8;
-#pragma unroll
-        for (int k = 0; k < dim / 16; k += 2) {
-          const auto b =
-              ptx::ldmatrix_x4(&shared.keys[stage][key + lane % 8][k * 16 + lane / 8 * 8]);
-          ptx::mma_m16n8k16<T>(scores[n], queries[k], {{b.x[0], b.x[1]}});
-          ptx::mma_m16n8k16<T>(scores[n], queries[k + 1], {{b.x[2], b.x[3]}});
-        }
+        multiply_keys<Kv, dim>(scores[n], queries, &shared.keys[stage][key], lane);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const bool seen = sight[i / 2].sees(begin + key + lane % 4 * 2 + i % 2);
@@ -205,19 +269,7 @@ __global__ void __launch_bounds__(kThreads)
       }
       __syncthreads();
 
-      // Every warp: all keys, its dimensions 16 * (warp + 4 p) ....
-#pragma unroll
-      for (int k = 0; k < keys / 16; ++k) {
-        const auto a = ptx::ldmatrix_x4(&shared.weights[lane % 16][k * 16 + lane / 16 * 8]);
-        ptx::mma_m16n8k16<T>(state.sum, a, ones<T>());
-#pragma unroll
-        for (int p = 0; p < pairs; ++p) {
-          const auto b = ptx::ldmatrix_x4_transposed(
-              &shared.values[stage][k * 16 + lane % 16][(warp + kWarps * p) * 16 + lane / 16 * 8]);
-          ptx::mma_m16n8k16<T>(state.values[2 * p], a, {{b.x[0], b.x[1]}});
-          ptx::mma_m16n8k16<T>(state.values[2 * p + 1], a, {{b.x[2], b.x[3]}});
-        }
-      }
+      add_values<Kv, dim>(state, shared.weights, shared.values[stage], warp, lane);
       stage = (stage + 1) % stages;
     }
     if (item.part == kWhole) total.merge(state);
@@ -227,13 +279,14 @@ __global__ void __launch_bounds__(kThreads)
       const int r = lane / 4 + 8 * h;
       if (r >= rows.count) continue;
       if (item.part == kWhole) {
-        const float inverse = 1.0F / total.sum[2 * h];
+        const float inverse = kUnit<Kv> / total.sum[2 * h];
 #pragma unroll
         for (int f = 0; f < 2 * pairs; ++f) {
-          const int column = (warp + f / 2 * kWarps) * 16 + f % 2 * 8 + lane % 4 * 2;
+          const auto pair = neighbours_of<Kv>(total, lane, f, h);
+          const int column = (warp + f / 2 * kWarps) * 16 + pair.column;
           if (column < shape.head_dim) {
             store_pair(shape, item.row + rows.token(r), rows.head_of(r) * shape.head_dim + column,
-                       total.values[f][2 * h] * inverse, total.values[f][2 * h + 1] * inverse);
+                       pair.x * inverse, pair.y * inverse);
           }
         }
       } else {
@@ -241,10 +294,11 @@ __global__ void __launch_bounds__(kThreads)
         if (warp == 0 && lane % 4 == 0) work.states[at] = {state.maximum[h], state.sum[2 * h]};
 #pragma unroll
         for (int f = 0; f < 2 * pairs; ++f) {
-          const int column = (warp + f / 2 * kWarps) * 16 + f % 2 * 8 + lane % 4 * 2;
+          const auto pair = neighbours_of<Kv>(state, lane, f, h);
+          const int column = (warp + f / 2 * kWarps) * 16 + pair.column;
           if (column < shape.head_dim) {
-            *reinterpret_cast<float2*>(work.values + at * shape.head_dim + column) = {
-                state.values[f][2 * h], state.values[f][2 * h + 1]};
+            *reinterpret_cast<float2*>(work.values + at * shape.head_dim + column) = {pair.x,
+                                                                                      pair.y};
           }
         }
       }
@@ -259,7 +313,7 @@ __global__ void __launch_bounds__(kThreads)
       }
       __syncthreads();
       if (shared.arrived + 1 == uint32_t(item.parts)) {
-        merge_parts<dim>(shape, work, item, rows, kv_head, shared);
+        merge_parts<Kv, dim>(shape, work, item, rows, kv_head, shared);
       }
     }
     __syncthreads();  // queries and `arrived` may be written again
@@ -267,34 +321,36 @@ __global__ void __launch_bounds__(kThreads)
   ptx::wait_copies<0>();
 }
 
-template <typename T, int dim, int stages>
+template <typename Kv, int dim, int stages>
 void launch_decode(const Shape& shape, const Work& work, int64_t shared_bytes_max,
                    cudaStream_t stream) {
-  using Shared = DecodeShared<T, dim, stages>;
-  launch(attention_decode_kernel<T, dim, stages>, grid_of(shape, sizeof(Shared), shared_bytes_max),
+  using Shared = DecodeShared<Kv, dim, stages>;
+  launch(attention_decode_kernel<Kv, dim, stages>, grid_of(shape, sizeof(Shared), shared_bytes_max),
          dim3(kThreads), sizeof(Shared), stream, shape, work);
 }
 
-// Three tiles in the ring where they fit, else two (devices with 100 KB).
-template <typename T, int dim>
+// Three tiles in the ring where they fit, else two (devices with 100 KB). Those of fp8 always fit.
+template <typename Kv, int dim>
 void decode_dim(const Shape& shape, const Work& work, int64_t shared_bytes_max,
                 cudaStream_t stream) {
-  if (int64_t{sizeof(DecodeShared<T, dim, 3>)} + 1024 <= shared_bytes_max) {
-    launch_decode<T, dim, 3>(shape, work, shared_bytes_max, stream);
+  if constexpr (kFp8<Kv>) {
+    launch_decode<Kv, dim, 3>(shape, work, shared_bytes_max, stream);
+  } else if (int64_t{sizeof(DecodeShared<Kv, dim, 3>)} + 1024 <= shared_bytes_max) {
+    launch_decode<Kv, dim, 3>(shape, work, shared_bytes_max, stream);
   } else {
-    launch_decode<T, dim, 2>(shape, work, shared_bytes_max, stream);
+    launch_decode<Kv, dim, 2>(shape, work, shared_bytes_max, stream);
   }
 }
 
-template <typename T>
+template <typename Kv>
 void decode_as(const Shape& shape, const Work& work, int64_t shared_bytes_max,
                cudaStream_t stream) {
   if (shape.head_dim <= 64) {
-    launch_decode<T, 64, 3>(shape, work, shared_bytes_max, stream);
+    launch_decode<Kv, 64, 3>(shape, work, shared_bytes_max, stream);
   } else if (shape.head_dim <= 128) {
-    decode_dim<T, 128>(shape, work, shared_bytes_max, stream);
+    decode_dim<Kv, 128>(shape, work, shared_bytes_max, stream);
   } else {
-    decode_dim<T, 256>(shape, work, shared_bytes_max, stream);
+    decode_dim<Kv, 256>(shape, work, shared_bytes_max, stream);
   }
 }
 
@@ -304,6 +360,8 @@ void decode(const Shape& shape, const Work& work, DType cache, int64_t shared_by
             cudaStream_t stream) {
   if (cache == DType::f16) {
     decode_as<__half>(shape, work, shared_bytes_max, stream);
+  } else if (cache == DType::e4m3) {
+    decode_as<__nv_fp8_e4m3>(shape, work, shared_bytes_max, stream);
   } else {
     decode_as<__nv_bfloat16>(shape, work, shared_bytes_max, stream);
   }

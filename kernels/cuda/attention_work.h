@@ -11,6 +11,13 @@
 // same order, whoever computes it. A block may walk one span of keys and leave the merging to the
 // last block of the row (decode), or walk them all (prefill): the bits are the same. What differs
 // between rows of a tile (keys that only some of them see) adds zeros, which changes nothing.
+//
+// Keys and values of fp8 are multiplied as f16, which holds every e4m3 exactly: moved by a bit, its
+// bits are f16's of a 256th of the number, and the 256 goes to the scores and to the last division.
+// A word holds four numbers, of which two become a pair of f16 at once, those in its even bytes or
+// those in its odd ones. So in each group of 16 dimensions operands have the even dimensions first,
+// then the odd ones: queries are laid down in that order, which a product over all of them does not
+// feel, and results are taken back out of it. What is no number becomes 480.
 #pragma once
 
 #include "kernels/cuda/kv_blocks.h"
@@ -26,12 +33,28 @@ inline constexpr int kWhole = -1;
 inline constexpr float kLowest = -1e30F;  // a maximum that no score comes near
 inline constexpr float kLog2E = 1.4426950408889634F;
 
+template <typename Kv>
+inline constexpr bool kFp8 = std::is_same_v<Kv, __nv_fp8_e4m3>;
+// What keys and values that are stored as Kv are multiplied as, and what a product of them lacks.
+template <typename Kv>
+using Operand = std::conditional_t<kFp8<Kv>, __half, Kv>;
+template <typename Kv>
+inline constexpr float kUnit = kFp8<Kv> ? 256.0F : 1.0F;
+
+// The numbers in a word's even bytes, and in its odd ones, as f16 times 2^-8.
+__device__ inline uint32_t odd_bytes(uint32_t word) {
+  return (word >> 1 & 0x3f803f80u) | (word & 0x80008000u);
+}
+__device__ inline uint32_t even_bytes(uint32_t word) {
+  return odd_bytes(word << 8);
+}
+
 // Keys of a tile, and elements from one row in shared memory to the next: an odd number of 16-byte
 // pieces, so that eight rows of a matrix lie in different banks.
 template <int dim>
 inline constexpr int kKeys = dim > 128 ? 32 : 64;
-template <int dim>
-inline constexpr int kPitch = dim + 8;
+template <typename T, int dim>
+inline constexpr int kPitch = dim + 16 / int(sizeof(T));
 
 struct alignas(16) Item {
   int32_t row, count, slot, position;  // the span
@@ -144,16 +167,15 @@ struct Walk {
   }
 };
 
-// Begins to bring the walk's next tile in: rows outside its range become zeros, and so do columns
-// beyond head_dim. `to_keys` and `to_values` are [keys][kPitch<dim>].
-template <typename T, int dim, int threads, int tile_rows, int keys>
-__device__ inline void copy_tile(const Shape& shape, const Walk<tile_rows, keys>& walk, T* to_keys,
-                                 T* to_values) {
-  constexpr int pieces = dim / 8;  // of 16 bytes
+// Calls copy(i, row, column, from, wanted) for the i-th of the pieces (16 bytes) of the walk's next
+// tile that are `thread`'s: `from` is where it stands among the layer's keys and among its values.
+// Not wanted are rows outside the tile's range and columns beyond head_dim.
+template <typename Kv, int dim, int threads, int tile_rows, int keys, typename Copy>
+__device__ inline void for_pieces(const Shape& shape, const Walk<tile_rows, keys>& walk, int thread,
+                                  const Copy& copy) {
+  constexpr int piece = 16 / int(sizeof(Kv)), pieces = dim / piece;
   constexpr int rows_at_once = threads / pieces;
   static_assert(threads % pieces == 0 && kBlockTokens % rows_at_once == 0);
-  const T* all_keys = static_cast<const T*>(shape.keys);
-  const T* all_values = static_cast<const T*>(shape.values);
   int64_t block_at[keys / kBlockTokens];
 #pragma unroll
   for (int b = 0; b < keys / kBlockTokens; ++b) {
@@ -164,20 +186,35 @@ __device__ inline void copy_tile(const Shape& shape, const Walk<tile_rows, keys>
   }
 #pragma unroll
   for (int i = 0; i < keys / rows_at_once; ++i) {
-    const int row = i * rows_at_once + int(threadIdx.x) / pieces;
-    const int column = int(threadIdx.x) % pieces * 8, token = walk.at + row;
+    const int row = i * rows_at_once + thread / pieces;
+    const int column = thread % pieces * piece, token = walk.at + row;
     const bool wanted =
         token >= walk.range.begin && token < walk.range.end && column < shape.head_dim;
     const int64_t from = wanted ? block_at[i * rows_at_once / kBlockTokens] +
                                       row % kBlockTokens * shape.head_dim + column
                                 : 0;
-    ptx::copy_async_16(to_keys + row * kPitch<dim> + column, all_keys + from, wanted ? 16 : 0);
-    ptx::copy_async_16(to_values + row * kPitch<dim> + column, all_values + from, wanted ? 16 : 0);
+    copy(i, row, column, from, wanted);
   }
 }
 
-// The tile's queries, rounded to T, to shared memory [tile_rows][kPitch<dim>]; zeros elsewhere.
-template <typename T, int dim, int threads, int tile_rows>
+// Begins to bring the walk's next tile in; what is not wanted becomes zeros. `to_keys` and
+// `to_values` are [keys][kPitch<Kv, dim>].
+template <typename Kv, int dim, int threads, int tile_rows, int keys>
+__device__ inline void copy_tile(const Shape& shape, const Walk<tile_rows, keys>& walk, Kv* to_keys,
+                                 Kv* to_values) {
+  const Kv* all_keys = static_cast<const Kv*>(shape.keys);
+  const Kv* all_values = static_cast<const Kv*>(shape.values);
+  for_pieces<Kv, dim, threads>(shape, walk, int(threadIdx.x),
+                               [&](int, int row, int column, int64_t from, bool wanted) {
+                                 ptx::copy_async_16(to_keys + row * kPitch<Kv, dim> + column,
+                                                    all_keys + from, wanted ? 16 : 0);
+                                 ptx::copy_async_16(to_values + row * kPitch<Kv, dim> + column,
+                                                    all_values + from, wanted ? 16 : 0);
+                               });
+}
+
+// The tile's queries, rounded, to shared memory [tile_rows][kPitch<T, dim>]; zeros elsewhere.
+template <typename Kv, int dim, int threads, int tile_rows, typename T = Operand<Kv>>
 __device__ inline void load_queries(const Shape& shape, const Item& item, const Rows& rows, T* to) {
   constexpr int pieces = dim / 4;
   static_assert(tile_rows * pieces % threads == 0);
@@ -190,8 +227,15 @@ __device__ inline void load_queries(const Shape& shape, const Item& item, const 
       x = *reinterpret_cast<const float4*>(shape.qkv + (item.row + rows.token(r)) * shape.qkv_cols +
                                            rows.head_of(r) * shape.head_dim + column);
     }
-    *reinterpret_cast<uint2*>(to + r * kPitch<dim> + column) = {ptx::pack<T>(x.x, x.y),
-                                                                ptx::pack<T>(x.z, x.w)};
+    if constexpr (kFp8<Kv>) {
+      auto* even =
+          reinterpret_cast<uint32_t*>(to + r * kPitch<T, dim> + column / 16 * 16 + column % 16 / 2);
+      even[0] = ptx::pack<T>(x.x, x.z);
+      even[4] = ptx::pack<T>(x.y, x.w);
+    } else {
+      *reinterpret_cast<uint2*>(to + r * kPitch<T, dim> + column) = {ptx::pack<T>(x.x, x.y),
+                                                                     ptx::pack<T>(x.z, x.w)};
+    }
   }
 }
 
@@ -304,6 +348,23 @@ struct State {
   }
 };
 
+// Of row lane / 4 + 8 * h and the 16 dimensions of fragments 2 * (f / 2) and the one behind it, a
+// lane keeps two pairs of neighbours; this is the one of f % 2. `column` counts in the 16
+// dimensions.
+struct Neighbours {
+  int column;
+  float x, y;
+};
+template <typename Kv, int fragments>
+__device__ inline Neighbours neighbours_of(const State<fragments>& state, int lane, int f, int h) {
+  if constexpr (kFp8<Kv>) {
+    const int first = f / 2 * 2, i = 2 * h + f % 2;
+    return {lane % 4 * 4 + f % 2 * 2, state.values[first][i], state.values[first + 1][i]};
+  } else {
+    return {f % 2 * 8 + lane % 4 * 2, state.values[f][2 * h], state.values[f][2 * h + 1]};
+  }
+}
+
 // ---- The launches, each in its file ----
 
 // As many blocks as run at once: so many as shared memory allows, four at most.
@@ -316,7 +377,8 @@ inline dim3 grid_of(const Shape& shape, int64_t shared_bytes, int64_t shared_byt
 void decode(const Shape& shape, const Work& work, DType cache, int64_t shared_bytes_max,
             cudaStream_t stream);
 void prefill(const Shape& shape, const Work& work, DType cache, cudaStream_t stream);
-int64_t prefill_shared_bytes(int head_dim);
+int64_t prefill_shared_bytes(DType cache, int head_dim);
+// Not for fp8.
 void prefill_hopper(const Shape& shape, const Work& work, DType cache, cudaStream_t stream);
 int prefill_rows(int head_dim);          // query rows of an item of prefill
 inline constexpr int kHopperRows = 128;  // and of prefill_hopper

@@ -47,6 +47,13 @@ int64_t bucket_of(int64_t rows) {
   return rows;
 }
 
+std::string name_of(DType type) {
+  return type == DType::f32    ? "f32"
+         : type == DType::f16  ? "f16"
+         : type == DType::bf16 ? "bf16"
+                               : "fp8";
+}
+
 struct Operation {
   enum class Kind : uint8_t { matmul, gate, all_reduce, add_norm, other };
   Kind kind = Kind::other;
@@ -91,10 +98,9 @@ class CudaOps final : public Ops {
   ~CudaOps() override { wait_quietly(stream()); }
 
   std::string description() const override {
-    const char* operand = options_.operand == DType::bf16  ? "bf16"
-                          : options_.operand == DType::f16 ? "f16"
-                                                           : "f32";
-    return facts_.name + ", " + operand + (options_.deterministic ? ", deterministic" : "") +
+    return facts_.name + ", " + name_of(options_.operand) +
+           (options_.kv.has_value() ? ", keys and values " + name_of(*options_.kv) : "") +
+           (options_.deterministic ? ", deterministic" : "") +
            (one_shot() != nullptr ? ", one-shot all-reduce" : "");
   }
   int block_tokens() const override { return kBlockTokens; }
@@ -230,7 +236,9 @@ class CudaOps final : public Ops {
   DeviceLimits limits() const {
     return {.capability = facts_.capability, .multiprocessors = facts_.multiprocessors};
   }
-  DType kv_type() const { return options_.operand == DType::f32 ? DType::f32 : options_.kv; }
+  DType kv_type() const {
+    return options_.kv.value_or(options_.operand == DType::f32 ? DType::f32 : DType::f16);
+  }
   void add(std::function<void()> launch) { add({.launch = std::move(launch)}); }
   void add(Operation operation) {
     assert(recording_ != nullptr);

@@ -1,4 +1,4 @@
-// Elements of rows: f32, f16 or bf16 in memory, f32 in registers.
+// Elements of rows: f32, f16, bf16 or fp8 in memory, f32 in registers.
 #pragma once
 
 #include <stdexcept>
@@ -14,7 +14,7 @@ struct Element {
   using type = T;
 };
 
-// Calls f(Element<T>) with the type that a view's elements have.
+// Calls f(Element<T>) with the type that a view's elements have: no activations are fp8.
 template <typename F>
 void with_float_type(DType type, const char* operation, const F& f) {
   switch (type) {
@@ -24,6 +24,7 @@ void with_float_type(DType type, const char* operation, const F& f) {
       return f(Element<__half>());
     case DType::bf16:
       return f(Element<__nv_bfloat16>());
+    case DType::e4m3:
     case DType::i32:
     case DType::u8:
       break;
@@ -47,6 +48,8 @@ __device__ inline T from_float(float x) {
     return x;
   } else if constexpr (std::is_same_v<T, __half>) {
     return __float2half_rn(x);
+  } else if constexpr (std::is_same_v<T, __nv_fp8_e4m3>) {
+    return __nv_fp8_e4m3(x);  // what is too large becomes 448
   } else {
     static_assert(std::is_same_v<T, __nv_bfloat16>);
     return __float2bfloat16_rn(x);

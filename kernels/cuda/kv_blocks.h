@@ -1,5 +1,6 @@
 // Keys and values in device memory: per layer two arrays [block][kv_head][kBlockTokens][head_dim],
-// so that a head's part of a block is one contiguous piece.
+// so that a head's part of a block is one contiguous piece. In fp8 they have no scales: what is
+// beyond 448 becomes 448.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,7 @@ namespace chorus::kernels::cuda {
 inline constexpr int kBlockTokens = 32;
 
 struct KvBlocks final : KvStore {
-  DType type = DType::f16;  // f16, bf16 or f32
+  DType type = DType::f16;  // f16, bf16, e4m3 or f32
   void* keys = nullptr;     // [layers][blocks][kv_heads][kBlockTokens][head_dim]
   void* values = nullptr;   // the same
   Memory keys_memory, values_memory;

@@ -248,7 +248,7 @@ void split_qkv(const QkvArgs& args, cudaStream_t stream, const Prefetch& ahead) 
   if (args.qkv.rows == 0) return;
   const auto& kv = static_cast<const KvBlocks&>(*args.kv);
   const auto* rope = static_cast<const RopeTable*>(args.rope);
-  with_float_type(kv.type, "split_qkv", [&](auto element) {
+  const auto split = [&](auto element) {
     using Kv = typename decltype(element)::type;
     const int64_t layer = args.layer * kv.layer_elements();
     launch_split<Kv>({.qkv = static_cast<float*>(args.qkv.data),
@@ -277,7 +277,12 @@ void split_qkv(const QkvArgs& args, cudaStream_t stream, const Prefetch& ahead) 
                       .rows = args.qkv.rows,
                       .ahead = ahead},
                      stream);
-  });
+  };
+  if (kv.type == DType::e4m3) {
+    split(Element<__nv_fp8_e4m3>());
+  } else {
+    with_float_type(kv.type, "split_qkv", split);
+  }
 }
 
 }  // namespace chorus::kernels::cuda

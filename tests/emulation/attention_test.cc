@@ -4,6 +4,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include <algorithm>
 #include <cmath>
@@ -45,8 +46,11 @@ std::vector<float> random_values(size_t count, uint64_t seed, float scale) {
   return values;
 }
 
+// As it is stored.
 float rounded(float x, DType type) {
   switch (type) {
+    case DType::e4m3:
+      return static_cast<float>(__nv_fp8_e4m3(x));
     case DType::f16:
       return __half2float(__float2half_rn(x));
     case DType::bf16:
@@ -56,7 +60,16 @@ float rounded(float x, DType type) {
   }
 }
 
+// What keys are multiplied by.
+float rounded_query(float x, DType cache) {
+  return rounded(x, cache == DType::e4m3 ? DType::f16 : cache);
+}
+
 void store(std::vector<std::byte>& to, size_t index, float x, DType type) {
+  if (type == DType::e4m3) {
+    to[index] = std::byte{__nv_fp8_e4m3(x).__x};
+    return;
+  }
   const uint16_t bits = type == DType::f16 ? std::bit_cast<uint16_t>(__float2half_rn(x))
                                            : std::bit_cast<uint16_t>(__float2bfloat16_rn(x));
   if (type == DType::f32) {
@@ -229,7 +242,7 @@ class Cache {
     for (int64_t p = first; p <= position; ++p) {
       double score = 0;
       for (int d = 0; d < shape_.head_dim; ++d) {
-        score += double{rounded(q[d], kv_.type)} *
+        score += double{rounded_query(q[d], kv_.type)} *
                  double{rounded(key(sequence, p, kv_head)[d], kv_.type)};
       }
       if (shape_.soft_cap > 0) score = shape_.soft_cap * std::tanh(score / shape_.soft_cap);
@@ -259,7 +272,7 @@ int64_t longest(const std::vector<Piece>& pieces) {
 }
 
 // Near f64, and the same under all schedules; pieces of 64 tokens and more by both of the kernels
-// that may serve them.
+// that may serve them (fp8 has one).
 void check(const Shape& shape, const std::vector<Piece>& pieces, double tolerance) {
   Cache cache(shape, longest(pieces), static_cast<int64_t>(pieces.size()));
   for (const bool deterministic : {false, true}) {
@@ -268,7 +281,8 @@ void check(const Shape& shape, const std::vector<Piece>& pieces, double toleranc
     cache.run(pieces, out, deterministic);
     under_all_schedules(out, [&] { cache.run(pieces, out, deterministic); });
     CHECK(cache.difference(pieces, out) < tolerance);
-    if (std::none_of(pieces.begin(), pieces.end(), [](const auto& p) { return p.count >= 64; })) {
+    if (shape.cache == DType::e4m3 ||
+        std::none_of(pieces.begin(), pieces.end(), [](const auto& p) { return p.count >= 64; })) {
       return;
     }
   }
@@ -363,8 +377,42 @@ TEST_CASE("attention in f32 is exact to 1e-5") {
   check({.chunk = 16, .soft_cap = 3, .cache = DType::f32}, {{0, 1}, {40, 1}, {70, 5}}, 1e-5);
 }
 
+TEST_CASE("attention over fp8 keys and values is near f64 at every length") {
+  for (const auto& [heads, kv_heads, dim] :
+       {std::tuple{4, 1, 64}, {3, 1, 48}, {8, 1, 128}, {2, 2, 80}, {2, 1, 256}}) {
+    CAPTURE(heads, kv_heads, dim);
+    check({.q_heads = heads, .kv_heads = kv_heads, .head_dim = dim, .cache = DType::e4m3},
+          {{0, 1}, {31, 1}, {32, 3}, {64, 1}, {70, 1}, {300, 1}}, kTolerance);
+  }
+}
+
+TEST_CASE("attention of prompts over fp8 keys and values is near f64") {
+  check({.q_heads = 1, .cache = DType::e4m3}, {{530, 64}}, kTolerance);
+  check({.q_heads = 3, .head_dim = 64, .cache = DType::e4m3}, {{0, 97}, {40, 1}, {7, 65}},
+        kTolerance);
+  check({.q_heads = 4, .head_dim = 128, .cache = DType::e4m3}, {{225, 65}}, kTolerance);
+  check({.q_heads = 2, .kv_heads = 2, .head_dim = 80, .cache = DType::e4m3, .out = DType::f16},
+        {{5, 5}, {3, 70}, {0, 1}}, kTolerance);
+  check({.q_heads = 2, .head_dim = 256, .cache = DType::e4m3}, {{40, 1}, {0, 66}}, kTolerance);
+}
+
+TEST_CASE("attention over fp8 keys and values keeps to windows, chunks, caps and groups") {
+  const Shape shape{.window = 40, .cache = DType::e4m3};
+  const std::vector<Piece> pieces = {{0, 1}, {40, 1}, {290, 5}, {200, 90}};
+  check(shape, pieces, kTolerance);
+  Cache cache(shape, longest(pieces), 4);
+  cache.clear_tables_before({0, 1, 251, 161});
+  std::vector<float> out;
+  cache.run(pieces, out);
+  CHECK(cache.difference(pieces, out) < kTolerance);
+  check({.chunk = 48, .cache = DType::e4m3}, {{47, 1}, {48, 1}, {30, 80}}, kTolerance);
+  check({.soft_cap = 2, .cache = DType::e4m3}, {{100, 1}, {260, 3}, {10, 70}}, kTolerance);
+  check({.q_heads = 5, .kv_heads = 2, .cache = DType::e4m3, .kv_head_of = {0, 0, 0, 1, 1}},
+        {{20, 1}, {290, 7}, {0, 66}}, kTolerance);
+}
+
 TEST_CASE("attention leaves rows beyond the live spans alone") {
-  for (const DType type : {DType::f16, DType::f32}) {
+  for (const DType type : {DType::f16, DType::e4m3, DType::f32}) {
     Cache cache({.cache = type}, 80, 2);
     std::vector<float> out(size_t{128} * 256, 17.0F);
     const std::vector<Piece> pieces = {{70, 1}, {0, 66}};
@@ -388,7 +436,8 @@ TEST_CASE("attention without room for partial results has the same bits") {
 }
 
 TEST_CASE("attention of a row has the same bits alone and among others") {
-  for (const Shape& shape : {Shape{}, Shape{.q_heads = 3, .head_dim = 128}, Shape{.window = 100}}) {
+  for (const Shape& shape : {Shape{}, Shape{.q_heads = 3, .head_dim = 128}, Shape{.window = 100},
+                             Shape{.q_heads = 3, .cache = DType::e4m3}}) {
     const std::vector<Piece> pieces = {{450, 1}, {3, 1}, {100, 40}, {290, 1}, {120, 80}};
     Cache cache(shape, longest(pieces), 5);
     std::vector<float> alone, together;
@@ -402,7 +451,9 @@ TEST_CASE("attention of a prompt has the same bits whole, in chunks, and token b
   for (const Shape& shape :
        {Shape{.q_heads = 2}, Shape{.q_heads = 3, .head_dim = 80, .cache = DType::bf16},
         Shape{.q_heads = 2, .window = 90}, Shape{.q_heads = 1, .soft_cap = 1.5F},
-        Shape{.q_heads = 1, .head_dim = 256}}) {
+        Shape{.q_heads = 1, .head_dim = 256}, Shape{.q_heads = 2, .cache = DType::e4m3},
+        Shape{.q_heads = 3, .head_dim = 80, .window = 90, .cache = DType::e4m3},
+        Shape{.q_heads = 1, .head_dim = 256, .soft_cap = 1.5F, .cache = DType::e4m3}}) {
     constexpr int64_t tokens = 560;
     Cache cache(shape, tokens, 1);
     std::vector<float> whole, part;
@@ -428,12 +479,13 @@ TEST_CASE("attention of a prompt has the same bits whole, in chunks, and token b
 
 TEST_CASE("attention has the same bits on devices with less shared memory") {
   const std::vector<Piece> pieces = {{500, 1}, {20, 70}};
-  for (const int dim : {128, 256}) {
-    Cache cache({.q_heads = 2, .head_dim = dim}, longest(pieces), 2);
+  for (const auto& [dim, type] :
+       {std::pair{128, DType::f16}, {256, DType::f16}, {128, DType::e4m3}, {256, DType::e4m3}}) {
+    Cache cache({.q_heads = 2, .head_dim = dim, .cache = type}, longest(pieces), 2);
     std::vector<float> out, other;
     cache.run(pieces, out, true);
     for (const int capability : {80, 86, 100}) {
-      CAPTURE(dim, capability);
+      CAPTURE(dim, int(type), capability);
       cache.capability = capability;
       cache.run(pieces, other);
       CHECK(same_bits(out.data(), other.data(), static_cast<int64_t>(out.size())));
@@ -445,6 +497,8 @@ TEST_CASE("attention refuses shapes it has no kernel for") {
   std::vector<float> out;
   CHECK_THROWS_WITH(Cache({.head_dim = 264}, 4, 1).run({{0, 1}}, out),
                     Catch::Contains("head_dim must be a multiple of 8 up to 256"));
+  CHECK_THROWS_WITH(Cache({.head_dim = 72, .cache = DType::e4m3}, 4, 1).run({{0, 1}}, out),
+                    Catch::Contains("fp8 head_dim must be a multiple of 16"));
   CHECK_THROWS_WITH(
       Cache({.q_heads = 3, .kv_heads = 2, .kv_head_of = {0, 1, 0}}, 4, 1).run({{0, 1}}, out),
       Catch::Contains("must stand together"));

@@ -2,6 +2,9 @@
 // values land.
 #include "kernels/cuda/split_qkv.h"
 
+#include <cuda_fp8.h>
+
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -48,6 +51,13 @@ std::shared_ptr<kernels::cuda::DeviceVector> vector_of(const std::vector<float>&
   return vector;
 }
 
+// How far from the expected a number may be: `absolute`, and `relative` to it.
+struct Rounding {
+  double absolute, relative;
+  double largest = INFINITY;  // what is beyond becomes this
+};
+constexpr Rounding kExact{2e-6, 2e-6};
+
 class Split {
  public:
   explicit Split(const Shape& shape)
@@ -56,6 +66,11 @@ class Split {
         qkv_(random_floats(kRows * cols_, 1)),
         q_norm_(random_floats(shape.head_dim, 2)),
         k_norm_(random_floats(shape.head_dim, 3)) {
+    if (shape.kv == DType::e4m3) {  // some keys and values are beyond its largest number
+      for (int64_t i = 0; i < kRows * cols_; i += 5) {
+        if (i % cols_ >= shape.q_heads * shape.head_dim) qkv_[static_cast<size_t>(i)] *= 300;
+      }
+    }
     for (int64_t position = 0; position < kPositions; ++position) {
       for (int i = 0; i < shape.rotated / 2; ++i) {
         const double angle = static_cast<double>(position) * std::pow(100.0, -i / 4.0);
@@ -124,6 +139,11 @@ class Split {
   }
 
   float stored(const std::byte* data, int64_t i) const {
+    if (shape_.kv == DType::e4m3) {
+      __nv_fp8_e4m3 x;
+      x.__x = static_cast<__nv_fp8_storage_t>(data[i]);
+      return static_cast<float>(x);
+    }
     if (shape_.kv == DType::f32) return reinterpret_cast<const float*>(data)[i];
     const uint16_t bits = reinterpret_cast<const uint16_t*>(data)[i];
     return shape_.kv == DType::f16 ? kernels::f16_to_f32(bits) : kernels::bf16_to_f32(bits);
@@ -151,9 +171,12 @@ class Split {
         0.25 *
         (1 + shape_.q_growth * std::log1p(std::floor(static_cast<double>(position + 1) / 10)));
     for (int h = 0; h < shape_.q_heads; ++h) {
-      compare(q + h * shape_.head_dim, rotated(head(row, h), q_norm_, position), scale, 2e-6);
+      compare(q + h * shape_.head_dim, rotated(head(row, h), q_norm_, position), scale, kExact);
     }
-    const double rounding = shape_.kv == DType::f32 ? 2e-6 : shape_.kv == DType::f16 ? 1e-3 : 5e-3;
+    const Rounding rounding = shape_.kv == DType::f32    ? kExact
+                              : shape_.kv == DType::f16  ? Rounding{1e-3, 1e-3}
+                              : shape_.kv == DType::bf16 ? Rounding{5e-3, 5e-3}
+                                                         : Rounding{0.001, 0.0626, 448};
     for (int h = 0; h < shape_.kv_heads; ++h) {
       const float* keys = out.data() + qkv_.size() + kLayer * kv_.layer_elements() +
                           ((block * shape_.kv_heads + h) * kBlockTokens + position % kBlockTokens) *
@@ -183,10 +206,11 @@ class Split {
   }
 
   static void compare(const float* got, const std::vector<double>& wanted, double scale,
-                      double tolerance) {
+                      const Rounding& rounding) {
     for (size_t i = 0; i < wanted.size(); ++i) {
-      const double expected = wanted[i] * scale;
-      if (std::fabs(got[i] - expected) <= tolerance * (1 + std::fabs(expected))) continue;
+      const double expected = std::clamp(wanted[i] * scale, -rounding.largest, rounding.largest);
+      const double tolerance = rounding.absolute + rounding.relative * std::fabs(expected);
+      if (std::fabs(got[i] - expected) <= tolerance) continue;
       REQUIRE(got[i] == Approx(expected));
     }
   }
@@ -202,7 +226,7 @@ class Split {
 }  // namespace
 
 TEST_CASE("split_qkv rotates q in place and stores keys and values in their blocks") {
-  for (const DType kv : {DType::f16, DType::bf16, DType::f32}) {
+  for (const DType kv : {DType::f16, DType::bf16, DType::e4m3, DType::f32}) {
     Split({.q_heads = 4, .kv_heads = 2, .head_dim = 128, .rotated = 128, .norms = false, .kv = kv})
         .run_and_check();
   }
@@ -216,6 +240,18 @@ TEST_CASE("split_qkv norms heads and takes any even head size") {
            .rotated = head_dim,
            .norms = true,
            .kv = DType::f16})
+        .run_and_check();
+  }
+}
+
+TEST_CASE("split_qkv stores fp8 keys and values of any even head size, the largest for larger") {
+  for (const int head_dim : {64, 96, 256, 512, 34}) {
+    Split({.q_heads = 3,
+           .kv_heads = 1,
+           .head_dim = head_dim,
+           .rotated = head_dim == 96 ? 48 : head_dim,
+           .norms = head_dim == 64,
+           .kv = DType::e4m3})
         .run_and_check();
   }
 }
