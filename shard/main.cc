@@ -33,7 +33,7 @@ using process::StartError;
 
 struct Options {
   std::string model_id, device = "auto", dtype = "auto", cpu_path = "auto", log_level = "info";
-  std::string quantize;
+  std::string kv_cache_dtype = "auto", quantize;
   int64_t rank = 0, ranks = 1, threads = 0;
   int64_t channel_fd = -1, group_fd = -1, status_fd = -1, parent_pid = 0;
   int64_t kv_cache_tokens = 0, max_batch_size = 0, max_batch_prefill_tokens = 0;
@@ -67,6 +67,10 @@ bool parse(Options& o, int argc, char** argv) {
        .target = &o.dtype,
        .help = "type of a GPU's weights that are not quantised, and of its products' activations",
        .choices = {"auto", "bfloat16", "float16", "float32"}},
+      {.name = "kv-cache-dtype",
+       .target = &o.kv_cache_dtype,
+       .help = "what a GPU keeps keys and values in",
+       .choices = {"auto", "float16", "bfloat16", "fp8_e4m3fn"}},
       {.name = "quantize",
        .target = &o.quantize,
        .help = "how the checkpoint must be quantised; empty: not checked"},
@@ -136,6 +140,13 @@ std::unique_ptr<comm::Communicator> make_communicator(const Options& o) {
 }
 
 #ifdef CHORUS_HAS_CUDA
+std::optional<kernels::DType> kv_type_of(const Options& o) {
+  if (o.kv_cache_dtype == "float16") return kernels::DType::f16;
+  if (o.kv_cache_dtype == "bfloat16") return kernels::DType::bf16;
+  if (o.kv_cache_dtype == "fp8_e4m3fn") return kernels::DType::e4m3;
+  return std::nullopt;
+}
+
 // Every rank comes to the same answer, since a group computes on GPUs or on CPUs.
 void check_gpu_ranks(const Options& o, int devices) {
   if (devices < o.ranks) {
@@ -158,6 +169,7 @@ std::unique_ptr<kernels::Ops> start_gpu(const Options& o, comm::Communicator& co
        .operand = o.dtype == "float16"   ? kernels::DType::f16
                   : o.dtype == "float32" ? kernels::DType::f32
                                          : kernels::DType::bf16,
+       .kv = kv_type_of(o),
        .deterministic = o.deterministic,
        .collective = &communicator},
       {.is_lost = [&communicator] { return communicator.lost(); },
@@ -208,6 +220,11 @@ std::unique_ptr<kernels::Ops> make_ops(const Options& o, comm::Communicator& com
         "--dtype {} has no effect on a CPU: weights are served as their files have "
         "them",
         o.dtype);
+  }
+  const std::string kv = o.cpu_path == "reference" ? "float32" : "float16";
+  if (o.kv_cache_dtype != "auto" && o.kv_cache_dtype != kv) {
+    process::log_warn("--kv-cache-dtype {} has no effect on a CPU: keys and values are kept in {}",
+                      o.kv_cache_dtype, kv);
   }
   kernels::CpuOptions options{.threads = static_cast<int>(o.threads), .collective = &communicator};
   if (o.cpu_path == "reference") return kernels::make_reference_ops(options);

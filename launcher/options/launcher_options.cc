@@ -124,6 +124,11 @@ std::vector<Option> model_rows(Parsed& parsed) {
                "any weights are multiplied with; auto: bfloat16. A CPU serves weights as they "
                "are stored.",
        .choices = {"auto", "bfloat16", "float16", "float32"}},
+      {.name = "kv-cache-dtype",
+       .target = &o.kv_cache_dtype,
+       .help = "What a GPU keeps keys and values in; auto: float16, with --dtype float32 that. "
+               "fp8_e4m3fn, without scales: half the memory. fp8_e5m2 is refused.",
+       .choices = {"auto", "float16", "bfloat16", "fp8_e4m3fn", "fp8_e5m2"}},
       {.name = "quantize",
        .target = &o.quantize,
        .help = "How the checkpoint is quantised, checked against its configuration: awq, "
@@ -369,6 +374,11 @@ void note_presets(const std::vector<process::Preset>& presets, LauncherOptions& 
 }
 
 void check_together(const LauncherOptions& o) {
+  if (o.kv_cache_dtype == "fp8_e5m2") {
+    refuse(
+        "--kv-cache-dtype fp8_e5m2: keys and values with two bits of mantissa are not built; "
+        "fp8_e4m3fn is as small and has three");
+  }
   if (!is_ip_address(o.hostname)) {
     refuse(fmt::format("--hostname: '{}' is not an IP address", o.hostname));
   }

@@ -37,6 +37,7 @@ struct LauncherOptions {
   int64_t graceful_termination_timeout = 90;  // seconds
   std::string device = "auto";
   std::string dtype = "auto";
+  std::string kv_cache_dtype = "auto";
   std::optional<std::string> quantize;
   bool deterministic = false;
   std::string cpu_path = "auto";

@@ -53,6 +53,7 @@ Command shard_command(const LauncherOptions& options, const std::filesystem::pat
   add_ties(arguments, ties);
   arguments.text("--device", options.device);
   arguments.text("--dtype", options.dtype);
+  arguments.text("--kv-cache-dtype", options.kv_cache_dtype);
   arguments.text("--quantize", options.quantize);
   if (options.deterministic) arguments.flag("--deterministic", true);
   arguments.number("--threads", threads);

@@ -222,6 +222,7 @@ def test_a_kv_cache_too_small_for_one_request_is_69():
     (["--nonsense"], "nonsense"),
     (["--num-shard", "0"], "num-shard"),
     (["--quantize", "awq"], "quantize"),
+    (["--kv-cache-dtype", "fp8_e5m2"], "kv-cache-dtype"),
     ([], "model-id"),
 ])
 def test_a_bad_flag_is_2_and_named(args, named):

@@ -140,6 +140,18 @@ TEST_CASE("TGI's flags that Chorus lacks are refused by name") {
   CHECK(refusal({"--ngrok"}) == "--ngrok is TGI's and not in Chorus: tunnels are not built in");
 }
 
+TEST_CASE("the type of keys and values is TGI's flag, and refuses what is not built") {
+  const Variables none{};
+  CHECK(read({}).kv_cache_dtype == "auto");
+  for (const char* type : {"auto", "float16", "bfloat16", "fp8_e4m3fn"}) {
+    CHECK(read({"--kv-cache-dtype", type}).kv_cache_dtype == type);
+  }
+  CHECK_THAT(refusal({"--kv-cache-dtype", "fp8_e5m2"}), Catch::Contains("fp8_e4m3fn is as small"));
+  CHECK_THAT(refusal({"--kv-cache-dtype", "fp8"}), Catch::Contains("--kv-cache-dtype"));
+  const Variables set{{"KV_CACHE_DTYPE", "fp8_e4m3fn"}};
+  CHECK(read({}).kv_cache_dtype == "fp8_e4m3fn");
+}
+
 TEST_CASE("harmless flags of TGI are accepted with a warning") {
   const Variables none{};
   const auto warnings = read({"--validation-workers", "4", "--trust-remote-code", "--usage-stats",

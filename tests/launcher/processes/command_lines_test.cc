@@ -15,13 +15,14 @@ TEST_CASE("a shard is told its rank, its descriptors and the limits that are set
   const Command command = shard_command(options, "/opt/bin", 0, 3,
                                         {.channel = 5, .group = 6, .status = 7, .parent_pid = 99});
   CHECK(command.program == "/opt/bin/chorus-shard");
-  CHECK(command.arguments ==
-        Arguments{
-            "--model-id",       "m.gguf", "--rank",        "0",     "--ranks",           "2",
-            "--channel-fd",     "5",      "--group-fd",    "6",     "--status-fd",       "7",
-            "--parent-pid",     "99",     "--device",      "auto",  "--dtype",           "auto",
-            "--threads",        "3",      "--cpu-path",    "auto",  "--kv-cache-tokens", "0",
-            "--max-batch-size", "8",      "--json-output", "false", "--log-level",       "info"});
+  CHECK(command.arguments == Arguments{"--model-id",        "m.gguf", "--rank",           "0",
+                                       "--ranks",           "2",      "--channel-fd",     "5",
+                                       "--group-fd",        "6",      "--status-fd",      "7",
+                                       "--parent-pid",      "99",     "--device",         "auto",
+                                       "--dtype",           "auto",   "--kv-cache-dtype", "auto",
+                                       "--threads",         "3",      "--cpu-path",       "auto",
+                                       "--kv-cache-tokens", "0",      "--max-batch-size", "8",
+                                       "--json-output",     "false",  "--log-level",      "info"});
 }
 
 TEST_CASE("the router is told what to call the model") {
