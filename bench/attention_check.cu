@@ -2,6 +2,7 @@
 // the clock. One JSON line a figure; exit code 1 where a result is wrong. Half a minute on one GPU.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -40,7 +41,7 @@ struct NaiveArgs {
   int64_t qkv_cols;
   int span_count, blocks_max, q_heads, kv_heads, dim, window;
   float soft_cap;
-  bool bf16;
+  DType cache;
 };
 __global__ void naive_kernel(NaiveArgs a) {
   extern __shared__ float scores[];
@@ -54,8 +55,14 @@ __global__ void naive_kernel(NaiveArgs a) {
   const int first = a.window > 0 ? max(0, position - a.window + 1) : 0;
   const int kv_head = head * a.kv_heads / a.q_heads;
   const auto element = [&](const void* of, int64_t at) {
-    return a.bf16 ? __bfloat162float(static_cast<const __nv_bfloat16*>(of)[at])
-                  : __half2float(static_cast<const __half*>(of)[at]);
+    switch (a.cache) {
+      case DType::bf16:
+        return __bfloat162float(static_cast<const __nv_bfloat16*>(of)[at]);
+      case DType::e4m3:
+        return float(static_cast<const __nv_fp8_e4m3*>(of)[at]);
+      default:
+        return __half2float(static_cast<const __half*>(of)[at]);
+    }
   };
   const auto place = [&](int token) {
     const int64_t block = a.table[span.slot * a.blocks_max + token / kBlockTokens];
@@ -186,7 +193,7 @@ class Step {
                           .dim = setting_.dim,
                           .window = setting_.window,
                           .soft_cap = setting_.soft_cap,
-                          .bf16 = setting_.cache == DType::bf16};
+                          .cache = setting_.cache};
     const size_t bytes = size_t(args_.block_table.cols) * kBlockTokens * sizeof(float);
     check(
         cudaFuncSetAttribute(naive_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
@@ -215,12 +222,14 @@ class Step {
 
  private:
   void* filled(int64_t elements, uint64_t seed) {
-    auto* memory = device_array<uint16_t>(elements);
-    if (setting_.cache == DType::bf16) {
-      fill(reinterpret_cast<__nv_bfloat16*>(memory), elements, seed);
-    } else {
-      fill(reinterpret_cast<__half*>(memory), elements, seed);
-    }
+    if (setting_.cache == DType::bf16) return filled_as<__nv_bfloat16>(elements, seed);
+    if (setting_.cache == DType::e4m3) return filled_as<__nv_fp8_e4m3>(elements, seed);
+    return filled_as<__half>(elements, seed);
+  }
+  template <typename Kv>
+  void* filled_as(int64_t elements, uint64_t seed) {
+    auto* memory = device_array<Kv>(elements);
+    fill(memory, elements, seed);
     return memory;
   }
   std::vector<float> read() {
@@ -284,29 +293,29 @@ class Check {
     all_right = all_right && right;
   }
 
-  void decode_speed(int batch, int context) {
-    Setting setting;
-    const double bytes = 4.0 * batch * context * setting.kv_heads * setting.dim;
+  void decode_speed(DType cache, int batch, int context) {
+    Setting setting{.cache = cache};
+    const double bytes =
+        2.0 * double(bytes_of(cache)) * batch * context * setting.kv_heads * setting.dim;
     setting.layers = std::clamp(int(240e6 / bytes) + 1, 1, 64);
     Step step(setting, std::vector<Piece>(size_t(batch), Piece{context - 1, 1}), capability_,
               multiprocessors_, stream_);
     const double us = median_us([&](int i) { step.attend(i % setting.layers); });
     std::printf(
-        "{\"kernel\": \"decode attention\", \"shape\": \"batch %d, context %d\", "
+        "{\"kernel\": \"decode attention%s\", \"shape\": \"batch %d, context %d\", "
         "\"us_median\": %.2f, \"gb_s\": %.0f}\n",
-        batch, context, us, bytes / us / 1e3);
+        suffix_of(cache), batch, context, us, bytes / us / 1e3);
   }
 
-  void prefill_speed(int tokens, bool deterministic) {
-    Setting setting;
-    setting.deterministic = deterministic;
+  void prefill_speed(DType cache, int tokens, bool deterministic) {
+    const Setting setting{.cache = cache, .deterministic = deterministic};
     Step step(setting, {{0, tokens}}, capability_, multiprocessors_, stream_);
     const double us = median_us([&](int) { step.attend(); });
     const double flops = 2.0 * setting.q_heads * setting.dim * tokens * (tokens + 1.0);
     std::printf(
-        "{\"kernel\": \"prefill attention%s\", \"shape\": \"%d tokens\", "
+        "{\"kernel\": \"prefill attention%s%s\", \"shape\": \"%d tokens\", "
         "\"us_median\": %.2f, \"tflops\": %.1f}\n",
-        deterministic ? ", deterministic" : "", tokens, us, flops / us / 1e6);
+        suffix_of(cache), deterministic ? ", deterministic" : "", tokens, us, flops / us / 1e6);
   }
 
   void plan_speed(int batch, int context) {
@@ -319,8 +328,12 @@ class Check {
   }
 
  private:
+  static const char* name_of(DType cache) {
+    return cache == DType::bf16 ? "bf16" : cache == DType::e4m3 ? "fp8" : "f16";
+  }
+  static const char* suffix_of(DType cache) { return cache == DType::e4m3 ? ", fp8" : ""; }
   static std::string shape_of(const Setting& setting, const std::vector<Piece>& pieces) {
-    std::string text = setting.cache == DType::bf16 ? "bf16" : "f16";
+    std::string text = name_of(setting.cache);
     text += ", heads " + std::to_string(setting.q_heads) + "/" + std::to_string(setting.kv_heads) +
             ", dim " + std::to_string(setting.dim);
     if (setting.window > 0) text += ", window " + std::to_string(setting.window);
@@ -350,7 +363,7 @@ int main() {
   Check check;
   const std::vector<Piece> single = {{0, 1}, {31, 1}, {32, 1}, {255, 1}, {300, 2}, {5000, 1}};
   const std::vector<Piece> mixed = {{0, 700}, {100, 1}, {300, 130}, {0, 5}, {1999, 1}};
-  for (const DType cache : {DType::f16, DType::bf16}) {
+  for (const DType cache : {DType::f16, DType::bf16, DType::e4m3}) {
     check.values("decode attention", {.cache = cache}, single);
     check.values("prefill attention", {.cache = cache}, mixed);
     check.values("prefill attention", {.cache = cache, .deterministic = true}, mixed);
@@ -358,23 +371,29 @@ int main() {
   for (const Setting& setting :
        {Setting{.q_heads = 9, .kv_heads = 3, .dim = 64}, Setting{.q_heads = 8, .dim = 80},
         Setting{.q_heads = 16, .kv_heads = 2, .dim = 256}, Setting{.window = 150},
-        Setting{.soft_cap = 1.5F}}) {
+        Setting{.soft_cap = 1.5F},
+        Setting{.q_heads = 9, .kv_heads = 3, .dim = 64, .cache = DType::e4m3},
+        Setting{.q_heads = 16, .kv_heads = 2, .dim = 256, .cache = DType::e4m3}}) {
     check.values("decode attention", setting, single);
     check.values("prefill attention", setting, mixed);
   }
   for (const Setting& setting :
-       {Setting{.deterministic = true},
+       {Setting{.deterministic = true}, Setting{.cache = DType::e4m3, .deterministic = true},
         Setting{.q_heads = 9, .kv_heads = 3, .dim = 64, .deterministic = true},
         Setting{.q_heads = 4, .kv_heads = 1, .dim = 256, .deterministic = true}}) {
     check.bits(setting, 1100,
                {{0, 1}, {33, 1}, {256, 1}, {700, 1}, {1099, 1}, {512, 10}, {100, 300}, {700, 400}});
   }
   for (const int context : {512, 2048, 8192}) {
-    for (const int batch : {1, 8, 64}) check.decode_speed(batch, context);
+    for (const int batch : {1, 8, 64}) {
+      check.decode_speed(DType::f16, batch, context);
+      check.decode_speed(DType::e4m3, batch, context);
+    }
   }
   for (const int tokens : {512, 2048, 8192}) {
-    check.prefill_speed(tokens, false);
-    check.prefill_speed(tokens, true);
+    check.prefill_speed(DType::f16, tokens, false);
+    check.prefill_speed(DType::f16, tokens, true);
+    check.prefill_speed(DType::e4m3, tokens, true);
   }
   check.plan_speed(1, 512);
   check.plan_speed(64, 8192);

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -31,6 +32,7 @@ decode_bench --make SHAPE FOLDER       writes a random checkpoint: llama-8b, lla
                                        plain or with -fp8 or -gptq behind
   --device cpu|cuda|emulated           where to compute (cpu)
   --operand bf16|f16|f32               what a GPU multiplies in (bf16)
+  --kv f16|bf16|fp8|f32                what a GPU keeps keys and values in (f16)
   --deterministic                      one order of sums for all row counts on a GPU
   --batches 1,8,64 --contexts 128      sequences and tokens each when decoding is measured
   --prompts 512                        tokens of the prompts that are measured
@@ -40,7 +42,7 @@ decode_bench --make SHAPE FOLDER       writes a random checkpoint: llama-8b, lla
 )";
 
 struct Options {
-  std::string model, device = "cpu", operand = "bf16";
+  std::string model, device = "cpu", operand = "bf16", kv;
   bool deterministic = false;
   std::vector<int64_t> batches = {1, 8, 64}, contexts = {128}, prompts = {512};
   int64_t steps = 64, tokens = 0;
@@ -56,12 +58,22 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+std::optional<kernels::DType> kv_type_of(const std::string& name) {
+  if (name.empty()) return std::nullopt;
+  if (name == "f16") return kernels::DType::f16;
+  if (name == "bf16") return kernels::DType::bf16;
+  if (name == "fp8") return kernels::DType::e4m3;
+  if (name == "f32") return kernels::DType::f32;
+  throw std::invalid_argument("--kv is f16, bf16, fp8 or f32");
+}
+
 std::unique_ptr<kernels::Ops> make_ops([[maybe_unused]] const Options& o) {
   if (o.device == "cpu") return kernels::make_cpu_ops({});
   [[maybe_unused]] const kernels::CudaOptions options{
       .operand = o.operand == "f32"   ? kernels::DType::f32
                  : o.operand == "f16" ? kernels::DType::f16
                                       : kernels::DType::bf16,
+      .kv = kv_type_of(o.kv),
       .deterministic = o.deterministic};
 #ifdef CHORUS_HAS_CUDA
   if (o.device == "cuda") return kernels::make_cuda_ops(options);
@@ -271,6 +283,8 @@ Options parse(int argc, char** argv) {
       o.device = value(i);
     else if (word == "--operand")
       o.operand = value(i);
+    else if (word == "--kv")
+      o.kv = value(i);
     else if (word == "--deterministic")
       o.deterministic = true;
     else if (word == "--batches")
