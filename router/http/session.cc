@@ -320,9 +320,11 @@ class BeastSession final : public Session,
     }
   }
 
-  // Parses what is there.
+  // Parses what is there. The shortest end of chunks takes five bytes, and Beast aborts where it
+  // has seen "0\r\n" and is then asked with four.
   std::optional<Error> parse_body() {
-    while (buffer_.size() > 0 && !parser_->is_done()) {
+    const size_t bytes_min = head_.framing == Framing::chunked ? 5 : 1;
+    while (buffer_.size() >= bytes_min && !parser_->is_done()) {
       error_code error;
       const size_t taken = parser_->put(buffer_.data(), error);
       buffer_.consume(taken);

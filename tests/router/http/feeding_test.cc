@@ -49,6 +49,20 @@ TEST_CASE("how a request is cut into pieces changes nothing in its answer") {
   }
 }
 
+// Beast aborts at the fourth byte of the first of these, if it is asked then.
+TEST_CASE("chunks that come byte by byte are the body that they are at once") {
+  for (const char* chunks : {"0\r\n\r\n", "0\r\nX: y\r\n\r\n", "000;x=\"y\"\r\n\r\n", "0\r\nh",
+                             "1\r\nh\r\n0\r\n\r\n", "x\r\n\r\n", "0\r\n\rX"}) {
+    INFO(chunks);
+    const std::string bytes =
+        "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + std::string(chunks);
+    const auto whole = feed(bytes, {}), pieces = feed(bytes, {.piece_bytes_max = 1});
+    CHECK(pieces.ended);
+    CHECK(pieces.calls == whole.calls);
+    CHECK(comparable(pieces.received) == comparable(whole.received));
+  }
+}
+
 TEST_CASE("a client that leaves a stream at any byte ends its session") {
   const std::string request = get("/s");
   const size_t all = feed(request, {}).received.size();
