@@ -320,11 +320,15 @@ class BeastSession final : public Session,
     }
   }
 
-  // Parses what is there. The shortest end of chunks takes five bytes, and Beast aborts where it
-  // has seen "0\r\n" and is then asked with four.
+  // Beast aborts where it has seen the last chunk's "0\r\n" at the front, and is then asked with
+  // one byte more: the shortest end has five.
+  bool is_too_short_for_beast() const {
+    return head_.framing == Framing::chunked && buffer_.size() < 5 && view().starts_with("0\r\n");
+  }
+
+  // Parses what is there.
   std::optional<Error> parse_body() {
-    const size_t bytes_min = head_.framing == Framing::chunked ? 5 : 1;
-    while (buffer_.size() >= bytes_min && !parser_->is_done()) {
+    while (buffer_.size() > 0 && !parser_->is_done() && !is_too_short_for_beast()) {
       error_code error;
       const size_t taken = parser_->put(buffer_.data(), error);
       buffer_.consume(taken);

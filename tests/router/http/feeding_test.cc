@@ -51,8 +51,9 @@ TEST_CASE("how a request is cut into pieces changes nothing in its answer") {
 
 // Beast aborts at the fourth byte of the first of these, if it is asked then.
 TEST_CASE("chunks that come byte by byte are the body that they are at once") {
-  for (const char* chunks : {"0\r\n\r\n", "0\r\nX: y\r\n\r\n", "000;x=\"y\"\r\n\r\n", "0\r\nh",
-                             "1\r\nh\r\n0\r\n\r\n", "x\r\n\r\n", "0\r\n\rX"}) {
+  for (const char* chunks :
+       {"0\r\n\r\n", "0\r\nX: y\r\n\r\n", "000;x=\"y\"\r\n\r\n", "0\r\nh", "1\r\nh\r\n0\r\n\r\n",
+        "x\r\n\r\n", "0\r\n\rX", "2\r\nhi\r\n\r\n", "3\r\n0\r\n\r\n0\r\n\r\n"}) {
     INFO(chunks);
     const std::string bytes =
         "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + std::string(chunks);
