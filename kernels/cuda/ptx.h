@@ -285,14 +285,6 @@ __device__ inline float2 unpack(uint32_t bits) {
   }
 }
 
-// The same with fp8 (e4m3): two numbers in 16 bits. Numbers too large become the largest (448).
-__device__ inline uint16_t pack_e4m3(float low, float high) {
-  return __nv_cvt_float2_to_fp8x2(float2{low, high}, __NV_SATFINITE, __NV_E4M3);
-}
-__device__ inline __half2 unpack_e4m3(uint16_t bits) {  // exact
-  return __half2(__nv_cvt_fp8x2_to_halfraw2(bits, __NV_E4M3));
-}
-
 // 2^x to about 2 ulp, in one instruction.
 __device__ inline float exp2_approximate(float x) {
 #ifdef __CUDACC__
@@ -301,34 +293,6 @@ __device__ inline float exp2_approximate(float x) {
   return y;
 #else
   return std::exp2(x);
-#endif
-}
-
-// What the tf32 mma reads of an f32: 10 bits of mantissa, rounded to nearest (away from zero on
-// ties).
-__device__ inline uint32_t to_tf32(float x) {
-#ifdef __CUDACC__
-  uint32_t y;
-  asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(y) : "f"(x));
-  return y;
-#else
-  return (std::bit_cast<uint32_t>(x) + 0x1000u) & 0xffffe000u;
-#endif
-}
-
-// Any function of three bits, by its truth table: (a, b, c) = (0xf0, 0xcc, 0xaa).
-template <int table>
-__device__ inline uint32_t logic3(uint32_t a, uint32_t b, uint32_t c) {
-#ifdef __CUDACC__
-  uint32_t d;
-  asm("lop3.b32 %0, %1, %2, %3, %4;\n" : "=r"(d) : "r"(a), "r"(b), "r"(c), "n"(table));
-  return d;
-#else
-  uint32_t d = 0;
-  for (int row = 0; row < 8; ++row) {
-    if (table >> row & 1) d |= (row & 4 ? a : ~a) & (row & 2 ? b : ~b) & (row & 1 ? c : ~c);
-  }
-  return d;
 #endif
 }
 
@@ -380,31 +344,6 @@ __device__ inline void mma_m16n8k16(float (&d)[4], const Fragment4& a, const Fra
   }
 }
 
-// The same with k = 8 and the upper 19 bits of f32 numbers.
-__device__ inline void mma_m16n8k8_tf32(float (&d)[4], const Fragment4& a, const Fragment2& b) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a.x[0]), "r"(a.x[1]), "r"(a.x[2]), "r"(a.x[3]), "r"(b.x[0]), "r"(b.x[1]));
-}
-
-// The same with k = 32 and one-byte elements: signed integers, or e4m3 (sm_89 and later).
-__device__ inline void mma_m16n8k32_s8(int (&d)[4], const Fragment4& a, const Fragment2& b) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};\n"
-      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-      : "r"(a.x[0]), "r"(a.x[1]), "r"(a.x[2]), "r"(a.x[3]), "r"(b.x[0]), "r"(b.x[1]));
-}
-__device__ inline void mma_m16n8k32_e4m3(float (&d)[4], const Fragment4& a, const Fragment2& b) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a.x[0]), "r"(a.x[1]), "r"(a.x[2]), "r"(a.x[3]), "r"(b.x[0]), "r"(b.x[1]));
-}
-
 #else
 
 Fragment4 ldmatrix_x4(const void* row, Where where = Where::current());
@@ -412,12 +351,6 @@ Fragment4 ldmatrix_x4_transposed(const void* row, Where where = Where::current()
 template <typename T>
 void mma_m16n8k16(float (&d)[4], const Fragment4& a, const Fragment2& b,
                   Where where = Where::current());
-void mma_m16n8k8_tf32(float (&d)[4], const Fragment4& a, const Fragment2& b,
-                      Where where = Where::current());
-void mma_m16n8k32_s8(int (&d)[4], const Fragment4& a, const Fragment2& b,
-                     Where where = Where::current());
-void mma_m16n8k32_e4m3(float (&d)[4], const Fragment4& a, const Fragment2& b,
-                       Where where = Where::current());
 
 #endif
 

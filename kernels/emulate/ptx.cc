@@ -2,7 +2,6 @@
 // fragments for mma.m16n8k16" and the following sections):
 //   A, 16-bit: register r holds row g + 8 * (r % 2), columns 2t, 2t + 1 of half r / 2 of k.
 //   B, 16-bit: register r holds k = 2t, 2t + 1 of half r, column g.
-//   8-bit: the same with 4 elements per register and halves of 16; tf32: with 1 and halves of 4.
 //   D: element i holds row g + 8 * (i / 2), column 2t + i % 2.
 #include "kernels/cuda/ptx.h"
 
@@ -17,32 +16,31 @@ T element(uint32_t word, int index) {
   return value;
 }
 
-template <typename D>
 struct Operands {
-  D* d;
+  float* d;
   const Fragment4* a;
   const Fragment2* b;
 };
 
 // The tensor core forms products exactly and adds them in wider precision, in an order NVIDIA does
 // not document; f32 sums in order of k differ from it in the last bits only.
-template <typename Element, typename D, int k_size>
+template <typename Element>
 void multiply(void* const* lanes) {
-  constexpr int per_word = 4 / sizeof(Element);
-  auto at = [&](int lane) { return static_cast<Operands<D>*>(lanes[lane]); };
-  D a[16][k_size], b[k_size][8];
+  constexpr int k_size = 16, per_word = 2;
+  auto at = [&](int lane) { return static_cast<Operands*>(lanes[lane]); };
+  float a[16][k_size], b[k_size][8];
   for (int lane = 0; lane < 32; ++lane) {
     for (int r = 0; r < 4; ++r) {
       for (int i = 0; i < per_word; ++i) {
         int k = r / 2 * (k_size / 2) + lane % 4 * per_word + i;
-        a[lane / 4 + 8 * (r % 2)][k] = D(element<Element>(at(lane)->a->x[r], i));
+        a[lane / 4 + 8 * (r % 2)][k] = float(element<Element>(at(lane)->a->x[r], i));
         if (r < 2)
           b[r * (k_size / 2) + lane % 4 * per_word + i][lane / 4] =
-              D(element<Element>(at(lane)->b->x[r], i));
+              float(element<Element>(at(lane)->b->x[r], i));
       }
     }
   }
-  D d[16][8];
+  float d[16][8];
   auto each_result = [&](auto&& action) {
     for (int lane = 0; lane < 32; ++lane) {
       for (int i = 0; i < 4; ++i) {
@@ -50,26 +48,13 @@ void multiply(void* const* lanes) {
       }
     }
   };
-  each_result([](D& lanes_own, D& sum) { sum = lanes_own; });
+  each_result([](float& lanes_own, float& sum) { sum = lanes_own; });
   for (int row = 0; row < 16; ++row) {
     for (int k = 0; k < k_size; ++k) {
       for (int column = 0; column < 8; ++column) d[row][column] += a[row][k] * b[k][column];
     }
   }
-  each_result([](D& lanes_own, D& sum) { lanes_own = sum; });
-}
-
-// The upper 19 bits of an f32.
-struct Tf32 {
-  uint32_t bits;
-  explicit operator float() const { return std::bit_cast<float>(bits & 0xffffe000u); }
-};
-
-template <typename Element, int k_size, typename D>
-void mma(D (&d)[4], const Fragment4& a, const Fragment2& b, Where where) {
-  static const emulate::Step step = multiply<Element, D, k_size>;
-  Operands<D> operands{d, &a, &b};
-  emulate::meet_warp(~0u, &operands, step, false, where);
+  each_result([](float& lanes_own, float& sum) { lanes_own = sum; });
 }
 
 template <bool transposed>
@@ -117,19 +102,11 @@ Fragment4 ldmatrix_x4_transposed(const void* row, Where where) {
 
 template <typename T>
 void mma_m16n8k16(float (&d)[4], const Fragment4& a, const Fragment2& b, Where where) {
-  mma<T, 16>(d, a, b, where);
+  static const emulate::Step step = multiply<T>;
+  Operands operands{d, &a, &b};
+  emulate::meet_warp(~0u, &operands, step, false, where);
 }
 template void mma_m16n8k16<__nv_bfloat16>(float (&)[4], const Fragment4&, const Fragment2&, Where);
 template void mma_m16n8k16<__half>(float (&)[4], const Fragment4&, const Fragment2&, Where);
-
-void mma_m16n8k8_tf32(float (&d)[4], const Fragment4& a, const Fragment2& b, Where where) {
-  mma<Tf32, 8>(d, a, b, where);
-}
-void mma_m16n8k32_s8(int (&d)[4], const Fragment4& a, const Fragment2& b, Where where) {
-  mma<int8_t, 32>(d, a, b, where);
-}
-void mma_m16n8k32_e4m3(float (&d)[4], const Fragment4& a, const Fragment2& b, Where where) {
-  mma<__nv_fp8_e4m3, 32>(d, a, b, where);
-}
 
 }  // namespace chorus::kernels::cuda::ptx
