@@ -175,8 +175,9 @@ class Ops {
   virtual void run(const Program& program) = 0;
 
   // --- operations; `out` has x's live rows unless said otherwise. Sizes that a backend has no
-  // kernel for throw std::invalid_argument, which names them. out[t] = scale * table[id], id =
-  // tokens[t], or last_tokens[slots[t]] where tokens[t] < 0.
+  // kernel for throw std::invalid_argument, which names them.
+
+  // out[t] = scale * table[id], id = tokens[t], or last_tokens[slots[t]] where tokens[t] < 0.
   virtual void embed(View out, Weight table, View tokens, View slots, View last_tokens,
                      float scale) = 0;
   // out[r] = x[r] / rms(x[r]) * weight; `out` may be `x`.

@@ -193,6 +193,9 @@ std::unique_ptr<kernels::Ops> make_gpu_ops(const Options& o, comm::Communicator&
     check_gpu_ranks(o, devices);
     try {
       return start_gpu(o, communicator);
+    } catch (const std::bad_alloc&) {
+      throw StartError(ExitCode::unavailable,
+                       "no memory to start the GPU backend with; --device cpu works without");
     } catch (const std::runtime_error& error) {
       // Where there are other ranks, theirs may have started.
       if (o.ranks > 1) {
@@ -200,6 +203,7 @@ std::unique_ptr<kernels::Ops> make_gpu_ops(const Options& o, comm::Communicator&
                          std::string(error.what()) + "; --device cpu works without GPUs");
       }
       why_none = error.what();
+      if (o.device == "auto") process::log_warn("the GPU cannot be used: {}", why_none);
     }
   }
 #else

@@ -159,7 +159,7 @@ struct ExactShared {
   float weights[kExactWarps][kBlockTokens];
 };
 
-__global__ void __launch_bounds__(kExactWarps * 32)
+__global__ void __launch_bounds__(kExactWarps * 32, 4)
     attention_exact_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Work work) {
   ExactShared& shared = shared_memory<ExactShared>();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, dim = shape.head_dim;
@@ -238,7 +238,8 @@ void require(bool holds, const char* what) {
   if (!holds) throw std::invalid_argument(std::string("attention: ") + what);
 }
 
-Shape shape_of(const AttentionArgs& args, const AttentionContext& context) {
+// What the kernels take; while recording, so that a model that they do not serve fails to start.
+void check(const AttentionArgs& args) {
   require(args.head_dim > 0 && args.head_dim <= kDimMax && args.head_dim % 8 == 0,
           "head_dim must be a multiple of 8 up to 256");
   require(args.kv_heads > 0 && args.kv_heads <= kKvHeadsMax, "there may be 128 KV heads");
@@ -246,9 +247,12 @@ Shape shape_of(const AttentionArgs& args, const AttentionContext& context) {
               std::is_sorted(args.kv_head_of.begin(), args.kv_head_of.end()),
           "query heads of one KV head must stand together");
   require(args.window == 0 || args.chunk == 0, "a window and chunks exclude each other");
-  const auto& kv = static_cast<const KvBlocks&>(*args.kv);
-  require(kv.type != DType::e4m3 || args.head_dim % 16 == 0,
+  require(static_cast<const KvBlocks&>(*args.kv).type != DType::e4m3 || args.head_dim % 16 == 0,
           "with keys and values of fp8 head_dim must be a multiple of 16");
+}
+
+Shape shape_of(const AttentionArgs& args, const AttentionContext& context) {
+  const auto& kv = static_cast<const KvBlocks&>(*args.kv);
   const int64_t layer_bytes = args.layer * kv.layer_elements() * bytes_of(kv.type);
   Shape shape{.qkv = static_cast<const float*>(args.qkv.data),
               .out = args.out.data,
@@ -346,6 +350,7 @@ AttentionRoom attention_room(const AttentionArgs& args) {
 }
 
 int64_t attention_workspace_bytes(const AttentionArgs& args, const AttentionRoom& room) {
+  check(args);
   return layout_of(args, room, nullptr).end;
 }
 

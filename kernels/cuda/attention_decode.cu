@@ -161,13 +161,13 @@ __device__ inline void add_values(State<dim / 8 / kWarps>& state,
   }
 }
 
-// How many blocks of a multiprocessor must find registers; 0: the compiler's choice. For fp8 and
-// heads of 64 it would choose five on sm_100a, and spill; no launch has more than four.
-template <typename Kv, int dim>
-inline constexpr int kBlocksAtOnce = dim == 64 && kFp8<Kv> ? 4 : 0;
+// How many blocks of a multiprocessor must find registers; 0: the compiler's choice. For heads of
+// 64 it would choose five on sm_100a, and spill; no launch has more than four.
+template <int dim>
+inline constexpr int kBlocksAtOnce = dim == 64 ? 4 : 0;
 
 template <typename Kv, int dim, int stages>
-__global__ void __launch_bounds__(kThreads, kBlocksAtOnce<Kv, dim>)
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce<dim>)
     attention_decode_kernel(const __grid_constant__ Shape shape,
                             const __grid_constant__ Work work) {
   constexpr int keys = kKeys<dim>, warp_keys = keys / kWarps;

@@ -46,7 +46,6 @@ struct Nccl {
   const char* (*error_text)(int) = nullptr;
   int (*unique_id)(NcclUniqueId*) = nullptr;
   int (*init_rank)(NcclComm*, int ranks, NcclUniqueId, int rank) = nullptr;
-  int (*destroy)(NcclComm) = nullptr;
   int (*async_error)(NcclComm, int*) = nullptr;
   int (*all_reduce)(const void*, void*, size_t, int type, int op, NcclComm, cudaStream_t) = nullptr;
   int (*all_gather)(const void*, void*, size_t, int type, NcclComm, cudaStream_t) = nullptr;
@@ -82,7 +81,6 @@ const Nccl& nccl() {
     find(library, "ncclGetErrorString", found.error_text);
     find(library, "ncclGetUniqueId", found.unique_id);
     find(library, "ncclCommInitRank", found.init_rank);
-    find(library, "ncclCommDestroy", found.destroy);
     find(library, "ncclCommGetAsyncError", found.async_error);
     find(library, "ncclAllReduce", found.all_reduce);
     find(library, "ncclAllGather", found.all_gather);
@@ -188,7 +186,7 @@ class Watch {
 
 // --- the group
 
-// Where connections are made and all ranks have to come, after loading weights of any size.
+// Connections are made and all ranks have to come: the weights are loaded later.
 constexpr int kStartSecondsMax = 120;
 constexpr int kStepSecondsMax = 20;
 
@@ -210,10 +208,9 @@ class NcclGroup final : public DeviceGroup {
       watch.on_fallback("all-reduces of few rows go through NCCL too: " + one_shot_->why_not());
     }
   }
-  ~NcclGroup() override {
-    watch_.watch_errors_of(nccl_, nullptr);
-    if (comm_ != nullptr) nccl_.destroy(comm_);
-  }
+  // The communicator stays until the process ends: ncclCommDestroy waits for the other ranks, of
+  // which one may just have failed.
+  ~NcclGroup() override { watch_.watch_errors_of(nccl_, nullptr); }
 
   int rank() const override { return rank_; }
   int ranks() const override { return ranks_; }

@@ -389,8 +389,8 @@ template <bool take>
 __global__ void __launch_bounds__(kSumThreads) move_kernel(const Move p) {
   ptx::let_successor_start();
   ptx::wait_for_predecessor();
-  const int64_t row = blockIdx.y;
-  const int column = blockIdx.x * kSumThreads + threadIdx.x;
+  const int64_t row = blockIdx.x;
+  const int column = blockIdx.y * kSumThreads + threadIdx.x;
   if (row >= p.pairs.counts[p.expert] || column >= p.cols) return;
   const int pair = p.pairs.lists[p.expert * p.pairs.rows + row];
   const int64_t own = row * p.cols + column;
@@ -417,8 +417,8 @@ struct Sum {
 __global__ void __launch_bounds__(kSumThreads) sum_kernel(const Sum p) {
   ptx::let_successor_start();
   ptx::wait_for_predecessor();
-  const int64_t row = blockIdx.y;
-  const int column = blockIdx.x * kSumThreads + threadIdx.x;
+  const int64_t row = blockIdx.x;
+  const int column = blockIdx.y * kSumThreads + threadIdx.x;
   if (row >= live_of(p.live_rows, p.rows) || column >= p.cols) return;
   float* out = p.out + row * p.cols + column;
   float sum = p.add ? *out : 0.0F;
@@ -524,7 +524,7 @@ void launch_lists(const Pairs& pairs, cudaStream_t stream) {
 template <bool take>
 void launch_move(const Move& move, cudaStream_t stream) {
   launch(move_kernel<take>,
-         dim3(unsigned((move.cols + kSumThreads - 1) / kSumThreads), unsigned(move.pairs.rows)),
+         dim3(unsigned(move.pairs.rows), unsigned((move.cols + kSumThreads - 1) / kSumThreads)),
          dim3(kSumThreads), 0, stream, move);
 }
 
@@ -668,7 +668,7 @@ void experts(const ExpertsArgs& args, int64_t rows, const void* const* pointers,
       .cols = int(args.out.cols),
       .chosen = pairs.chosen,
       .add = args.add};
-  launch(sum_kernel, dim3(unsigned((sum.cols + kSumThreads - 1) / kSumThreads), unsigned(rows)),
+  launch(sum_kernel, dim3(unsigned(rows), unsigned((sum.cols + kSumThreads - 1) / kSumThreads)),
          dim3(kSumThreads), 0, stream, sum);
 }
 

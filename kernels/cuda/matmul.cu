@@ -46,17 +46,12 @@ bool fits(const View& x, const DeviceWeight& weight) {
 // The sums of weights that `few` splits.
 int64_t few_sums_bytes(const DeviceWeight& weight, int64_t rows_max, const DeviceLimits& limits,
                        bool deterministic) {
-  int groups = 1;
-  for (const bool gated : {false, true}) {
-    const MatmulShape shape{.n = weight.rows, .k = weight.cols, .gated = gated};
-    groups = std::max(groups, sum_order(shape, limits).groups);
-  }
+  const int64_t groups = sum_order({.n = weight.rows, .k = weight.cols}, limits).groups;
   if (groups == 1) return 0;
   const int64_t rows_at_once = deterministic ? kTokensAtOnce : kFewRowsMax;
   const int64_t rows =
       std::min<int64_t>((rows_max + kFewRowsMax - 1) / kFewRowsMax * kFewRowsMax, rows_at_once);
-  // A gated weight's halves are rounded up to tiles each.
-  const int64_t tiles = (weight.rows + kTileWeightRows - 1) / kTileWeightRows + 1;
+  const int64_t tiles = (weight.rows + kTileWeightRows - 1) / kTileWeightRows;  // gated or not
   return groups * tiles * kTileWeightRows * rows * int64_t{sizeof(float)};
 }
 
@@ -103,9 +98,10 @@ int64_t matmul_workspace_bytes(const DeviceWeight& weight, int64_t rows_max,
   if (weight.format == WeightFormat::quantised) {
     return kCounterBytes + quantised_workspace_bytes(weight, rows_max, limits, deterministic);
   }
-  return kCounterBytes + operand_bytes(weight, rows_max) +
-         std::max(few_sums_bytes(weight, rows_max, limits, deterministic),
-                  hopper_sums_bytes(weight, rows_max, limits));
+  const int64_t operands = kCounterBytes + operand_bytes(weight, rows_max);
+  if (weight.format == WeightFormat::f32) return operands;
+  return operands + std::max(few_sums_bytes(weight, rows_max, limits, deterministic),
+                             hopper_sums_bytes(weight, rows_max, limits));
 }
 
 void matmul(const MatmulArgs& args, void* workspace, bool deterministic, cudaStream_t stream) {

@@ -32,7 +32,7 @@ struct Product {
 };
 
 template <int tokens, bool gated>
-__global__ void __launch_bounds__(kThreads) f32_kernel(const Product p) {
+__global__ void __launch_bounds__(kThreads, 4) f32_kernel(const Product p) {
   constexpr int kHalves = gated ? 2 : 1, kTokensEach = tokens / kTokenLanes;
   auto& shared = shared_memory<Shared<tokens, gated>>();
   const int column_lane = threadIdx.x % kColumnLanes, token_lane = threadIdx.x / kColumnLanes;

@@ -138,7 +138,10 @@ PeerWindows::PeerWindows(Collective& collective, int64_t bytes)
   if (why_not_.empty()) try_out(collective, bytes);
 }
 
+// The own window stays until the process ends: CUDA leaves open what becomes of memory that is
+// freed while another process still has it mapped, and a destructor cannot wait for other ranks.
 PeerWindows::~PeerWindows() {
+  own_.release();
   for (size_t rank = 0; rank < all_.size(); ++rank) {
     if (static_cast<int>(rank) != rank_ && all_[rank] != nullptr) cudaIpcCloseMemHandle(all_[rank]);
   }

@@ -15,7 +15,8 @@ namespace chorus::kernels::cuda {
 class PeerWindows {
  public:
   // Made by all ranks together, each in a process of its own, on one host. Where they cannot reach
-  // each other there are none, and why_not() says the same on every rank. Throws DeviceError.
+  // each other, why_not() says the same on every rank and all() is not to be used. Throws
+  // DeviceError.
   PeerWindows(Collective& collective, int64_t bytes);
   ~PeerWindows();
   PeerWindows(const PeerWindows&) = delete;

@@ -16,9 +16,9 @@
 namespace chorus::kernels::cuda {
 namespace {
 
-// What the workspace may take for a plain copy of a weight; larger ones (outputs of large
-// vocabularies, which see few rows) are multiplied in turns.
-constexpr int64_t kPlainBytesMax = 512 << 20;
+// What the workspace may take for a plain copy of a weight: the gate and up rows of a model of 70B
+// fit. Larger ones (outputs of large vocabularies, which see few rows) are multiplied in turns.
+constexpr int64_t kPlainBytesMax = int64_t{1} << 30;
 
 bool goes_plain(const DeviceWeight& weight, int64_t rows) {
   return rows > kFewRowsMax && weight.cols % 8 == 0 &&
@@ -126,7 +126,7 @@ void multiply(FewRowsArgs few, const DeviceWeight& weight, DType x_type, cudaStr
 __global__ void gate_kernel(const float* product, const Epilogue epilogue) {
   ptx::let_successor_start();
   ptx::wait_for_predecessor();
-  const int64_t row = blockIdx.y, column = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t row = blockIdx.x, column = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
   if (row >= live_rows(epilogue) || column >= epilogue.columns) return;
   const float* both = product + row * 2 * epilogue.columns;
   store(epilogue, row, column, both[column], both[epilogue.columns + column]);
@@ -169,7 +169,7 @@ void matmul_quantised(const MatmulArgs& args, void* workspace, bool deterministi
   few.epilogue.type = DType::f32;
   few.epilogue.columns = weight.rows;
   multiply(few, weight, args.x.type, stream);
-  launch(gate_kernel, dim3(unsigned((gate.columns + 255) / 256), unsigned(gate.rows)), dim3(256), 0,
+  launch(gate_kernel, dim3(unsigned(gate.rows), unsigned((gate.columns + 255) / 256)), dim3(256), 0,
          stream, static_cast<const float*>(workspace), gate);
 }
 

@@ -1,5 +1,6 @@
 #include "kernels/cuda/runtime.h"
 
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -112,6 +113,13 @@ void copy_on_device(void* to, const void* from, int64_t bytes, cudaStream_t stre
 }
 void copy_rows_on_device(void* to, const void* from, int64_t pitch, int64_t bytes, int64_t rows,
                          cudaStream_t stream) {
+  if (pitch > INT32_MAX) {  // more than CUDA takes
+    for (int64_t row = 0; row < rows; ++row) {
+      copy_on_device(static_cast<std::byte*>(to) + row * pitch,
+                     static_cast<const std::byte*>(from) + row * pitch, bytes, stream);
+    }
+    return;
+  }
   const auto step = static_cast<size_t>(pitch);
   check(cudaMemcpy2DAsync(to, step, from, step, static_cast<size_t>(bytes),
                           static_cast<size_t>(rows), cudaMemcpyDeviceToDevice, stream),
