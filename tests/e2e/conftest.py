@@ -21,6 +21,9 @@ CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / "
 SMOLLM2 = CACHE / "SmolLM2-135M-Instruct.Q4_1.gguf"
 START_SECONDS = 120
 
+# What a shell starts in the background ignores SIGINT, and so do its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def free_port():
     with socket.socket() as s:
