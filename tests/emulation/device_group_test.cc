@@ -72,15 +72,8 @@ namespace {
 
 // Calls `work` in as many threads as there are ranks.
 void each_rank(int count, const std::function<void(kernels::cuda::DeviceGroup&)>& work) {
-  RankGroup ranks(count);
-  std::vector<std::thread> threads;
-  for (int r = 0; r < count; ++r) {
-    threads.emplace_back([&, r] {
-      RankGroup::Rank rank(ranks, r);
-      work(*kernels::cuda::make_device_group(rank, {}));
-    });
-  }
-  for (auto& thread : threads) thread.join();
+  on_ranks(count,
+           [&](kernels::Collective& rank) { work(*kernels::cuda::make_device_group(rank, {})); });
 }
 
 }  // namespace
@@ -112,6 +105,7 @@ TEST_CASE("slices of different widths become whole rows on every rank") {
   const std::vector<Range> columns = {{0, 33}, {33, 65}, {65, 97}};
   constexpr int64_t kCols = 97, kRows = 3;
   std::vector<std::vector<float>> found(columns.size());
+  std::vector<int64_t> widths(columns.size());
   each_rank(3, [&](kernels::cuda::DeviceGroup& group) {
     const auto rank = static_cast<size_t>(group.rank());
     const Range own = columns[rank];
@@ -125,9 +119,10 @@ TEST_CASE("slices of different widths become whole rows on every rank") {
     kernels::cuda::WholeRows rows(group, 4, columns);
     const View whole = rows.join(
         {.data = x.data(), .type = DType::f32, .rows = kRows, .cols = own.size()}, nullptr);
-    CHECK(whole.cols == kCols);
+    widths[rank] = whole.cols;
     found[rank] = x.values(whole.data, kRows * kCols);
   });
+  for (const int64_t width : widths) CHECK(width == kCols);
   for (const auto& rows : found) {
     for (int64_t i = 0; i < kRows * kCols; ++i) {
       CHECK(rows[static_cast<size_t>(i)] == static_cast<float>(i));
