@@ -354,6 +354,10 @@ int guarded(const Options& o) {
   try {
     run(o, status);
     return 0;
+  } catch (const shards::ShardGone& error) {  // the error is the shard's
+    process::log_info("{}", error.what());
+    status.failed(static_cast<int>(error.code()), error.what());
+    return static_cast<int>(error.code());
   } catch (const StartError& error) {
     return fail(status, error.code(), error.what());
   } catch (const modelfile::FileError& error) {

@@ -173,6 +173,11 @@ class GrpcClient final : public Client {
     if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) {
       throw process::StartError(process::ExitCode::unavailable, status.error_message());
     }
+    if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+      throw ShardGone(process::ExitCode::fault,
+                      fmt::format("the shard was gone before it was ready ({}: {})", call,
+                                  status.error_message()));
+    }
     throw process::StartError(
         process::ExitCode::fault,
         fmt::format("the shard does not answer {}: {}", call, status.error_message()));

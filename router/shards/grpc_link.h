@@ -4,9 +4,16 @@
 #include <functional>
 #include <memory>
 
+#include "process/exit_codes.h"
 #include "router/shards/link.h"
 
 namespace chorus::shards {
+
+// The shard ended before it was ready: why, it has told the launcher itself.
+class ShardGone : public process::StartError {
+ public:
+  using StartError::StartError;
+};
 
 class Client {
  public:
@@ -15,9 +22,9 @@ class Client {
   virtual ~Client() = default;
 
   // Waits until the model is loaded and the KV cache allocated, reporting progress meanwhile.
-  // Throws process::StartError: unavailable where the KV cache does not fit,
-  // fault when the shard goes away. Returns early, with nothing
-  // filled in, once `cancelled` says so.
+  // Throws process::StartError: unavailable where the KV cache does not fit, fault when the shard
+  // does not answer, ShardGone when it has ended. Returns early, with nothing filled in, once
+  // `cancelled` says so.
   virtual ShardInfo wait_until_ready(const std::function<void(LoadProgress)>& progress,
                                      const std::function<bool()>& cancelled) = 0;
   // The plan stream; at most one. The client must outlive the link.
