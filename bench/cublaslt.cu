@@ -3,7 +3,7 @@
 // transposed and x [k, rows] as it is.
 #include "bench/cublaslt.h"
 
-#if defined(__CUDACC__) && __has_include(<cublasLt.h>)
+#if __has_include(<cublasLt.h>)
 
 #include <cublasLt.h>
 #include <dlfcn.h>
@@ -154,7 +154,7 @@ class LoadedCublasLt final : public CublasLt {
       set(prepared.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
       set(prepared.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, args.bias);
     }
-    const DType type = weight.format == WeightFormat::f16 ? DType::f16 : DType::bf16;
+    const DType type = type_of(weight.format);
     prepared.weight = layout(type, weight.cols, weight.rows, weight.stride);
     prepared.x = layout(args.x.type, weight.cols, args.x.rows, args.x.cols);
     prepared.out = layout(args.out.type, weight.rows, args.x.rows, args.out.cols);
@@ -213,7 +213,7 @@ std::unique_ptr<CublasLt> CublasLt::load(std::string& why_none) {
 namespace chorus::kernels::cuda {
 
 std::unique_ptr<CublasLt> CublasLt::load(std::string& why_none) {
-  why_none = "this build has no cuBLASLt: emulated, or made without cublasLt.h";
+  why_none = "this program was built without cublasLt.h";
   return nullptr;
 }
 

@@ -1,7 +1,6 @@
 // NVIDIA's matmul library, where it is installed: the peer that matmul_hopper is measured against.
 // Loaded when a GPU is used, so that one binary runs with it and without. Chorus itself does not
-// use it: its own kernel takes 0.86 to 1.1 of the library's time at models' shapes
-// (docs/performance.md).
+// use it: docs/performance.md has both kernels' speed.
 #pragma once
 
 #include <memory>

@@ -30,6 +30,9 @@ struct AttentionContext {
 
 // For recorded views: all rows, and partial results for all of them where these are few.
 AttentionRoom attention_room(const AttentionArgs& args);
+// Throws std::invalid_argument for shapes there is no kernel for: head_dim is a multiple of 8 up to
+// 256 (of 16 where keys and values are fp8), kv_head_of does not fall, there are at most 128 KV
+// heads.
 int64_t attention_workspace_bytes(const AttentionArgs& args, const AttentionRoom& room);
 
 // Reads args.spans; of the other fields it needs those that do not differ between the layers of a
@@ -38,9 +41,7 @@ int64_t attention_workspace_bytes(const AttentionArgs& args, const AttentionRoom
 void attention_plan(const AttentionArgs& args, const AttentionContext& context,
                     cudaStream_t stream);
 
-// Throws std::invalid_argument for shapes there is no kernel for: head_dim is a multiple of 8 up to
-// 256 (of 16 where keys and values are fp8), kv_head_of does not fall, there are at most 128 KV
-// heads.
+// For arguments that attention_workspace_bytes took.
 void attention(const AttentionArgs& args, const AttentionContext& context, cudaStream_t stream);
 
 }  // namespace chorus::kernels::cuda

@@ -11,7 +11,6 @@
 // Bound: bytes of keys and values, each read once. A tile of 64 tokens of 128 dimensions is 32 KB:
 // at 4.8 TB/s a multiprocessor of an H200 has 900 ns for it, and takes about 400 ns when one block
 // is alone (two mma chains of 8 and 4 links, three barriers); two blocks overlap.
-
 #include "kernels/cuda/attention_work.h"
 
 namespace chorus::kernels::cuda::attention_work {

@@ -422,10 +422,9 @@ void CudaOps::attention(const AttentionArgs& args) {
   watch(args.spans);
   const AttentionRoom room = attention_room(args);
   auto& workspaces = recording_->attention_workspaces;
-  const bool first = !workspaces.contains(args.kv);  // of the group's layers
-  if (first) {
-    workspaces[args.kv] = cuda::allocate(attention_workspace_bytes(args, room));
-  }
+  const int64_t bytes = attention_workspace_bytes(args, room);  // looks at every layer's arguments
+  const bool first = !workspaces.contains(args.kv);             // of the group's layers
+  if (first) workspaces[args.kv] = cuda::allocate(bytes);
   void* workspace = workspaces[args.kv].get();
   add([=, this] {
     AttentionArgs call = args;

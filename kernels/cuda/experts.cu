@@ -485,7 +485,7 @@ bool quantised(const ExpertsArgs& args) {
 struct Layout {
   int64_t lists = 0, x = 0, gated = 0, parts = 0;
   int64_t down = 0, product = 0;  // quantised: one expert's results; what its products need
-  int64_t bytes = 0;
+  int64_t end = 0;                // but for that
 };
 Layout layout_of(const ExpertsArgs& args, int64_t rows) {
   const DeviceWeight& gate_up = matrix(args.gate_up.front());
@@ -498,21 +498,14 @@ Layout layout_of(const ExpertsArgs& args, int64_t rows) {
   if (!quantised(args)) {
     at.gated = at.x + operand_bytes(gate_up, rows);
     at.parts = at.gated + operand_bytes(down, pairs);
-    at.bytes = at.parts + aligned(pairs * out_row_bytes);
+    at.end = at.parts + aligned(pairs * out_row_bytes);
     return at;
   }
   const int64_t element = bytes_of(args.x.type);
   at.gated = at.x + aligned(rows * gate_up.cols * element);
   at.parts = at.gated + aligned(rows * down.cols * element);
   at.down = at.parts + aligned(pairs * out_row_bytes);
-  at.product = at.down + aligned(rows * out_row_bytes);
-  at.bytes = at.product;
-  for (const auto* weights : {&args.gate_up, &args.down}) {
-    for (const Weight& weight : *weights) {
-      const int64_t bytes = quantised_workspace_bytes(matrix(weight), rows, {}, true);
-      at.bytes = std::max(at.bytes, at.product + bytes);
-    }
-  }
+  at.product = at.end = at.down + aligned(rows * out_row_bytes);
   return at;
 }
 
@@ -636,7 +629,15 @@ std::vector<const void*> expert_pointers(const ExpertsArgs& args) {
 }
 
 int64_t experts_workspace_bytes(const ExpertsArgs& args) {
-  return layout_of(args, args.x.rows).bytes;
+  int64_t product = 0;
+  for (const auto* weights : {&args.gate_up, &args.down}) {
+    for (const Weight& weight : *weights) {
+      if (!quantised(args)) break;
+      // Deterministic, for which no limits of the device count.
+      product = std::max(product, quantised_workspace_bytes(matrix(weight), args.x.rows, {}, true));
+    }
+  }
+  return layout_of(args, args.x.rows).end + product;
 }
 
 void experts(const ExpertsArgs& args, int64_t rows, const void* const* pointers, void* workspace,

@@ -13,11 +13,11 @@ namespace chorus::kernels::cuda {
 inline constexpr int kBlockTokens = 32;
 
 struct KvBlocks final : KvStore {
-  DType type = DType::f16;  // f16, bf16, e4m3 or f32
-  void* keys = nullptr;     // [layers][blocks][kv_heads][kBlockTokens][head_dim]
-  void* values = nullptr;   // the same
-  Memory keys_memory, values_memory;
-  int64_t block_elements() const {  // of one layer's keys
+  DType type = DType::f16;            // f16, bf16, e4m3 or f32
+  void* keys = nullptr;               // [layers][blocks][kv_heads][kBlockTokens][head_dim]
+  void* values = nullptr;             // the same
+  Memory keys_memory, values_memory;  // own the two, where the caller does not
+  int64_t block_elements() const {    // of one layer's keys
     return int64_t{shape.kv_heads} * kBlockTokens * shape.head_dim;
   }
   int64_t layer_elements() const { return shape.blocks * block_elements(); }

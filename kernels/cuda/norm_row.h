@@ -2,7 +2,7 @@
 //
 // The sum of squares is taken over a thread's elements in rising order, over a warp by a butterfly,
 // over warps in rising order: it depends on the number of columns only. Every kernel that norms
-// rows does it here, so that a norm has the same bits whatever it is fused with.
+// whole rows does it here, so that a norm has the same bits whatever it is fused with.
 #pragma once
 
 #include "kernels/cuda/elements.h"

@@ -51,7 +51,7 @@ constexpr int64_t kRowsMax = 128, kBytesMax = 256 << 10;
 // What a block's rows take at most: a row, or, of more rows than blocks, which have fewer than 2048
 // columns, its share and what is left over.
 constexpr int kRegionFloats = kNormThreadsMax * kNormGroupsMax * kGroup;
-static_assert(kBytesMax / 4 / kBlocksMax + kBytesMax / 4 / kBlocksMax <= kRegionFloats);
+static_assert(2 * (kBytesMax / 4 / kBlocksMax) <= kRegionFloats);
 
 struct Window {
   struct alignas(128) BlockFlags {

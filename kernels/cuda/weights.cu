@@ -7,7 +7,6 @@
 #include <thread>
 
 #include "kernels/cuda/repack.h"
-#include "kernels/cuda/repack_plan.h"
 #include "kernels/half.h"
 #include "kernels/quant.h"
 

@@ -33,7 +33,6 @@
 #undef __host__
 #undef __shared__
 #undef __launch_bounds__
-#undef __cluster_dims__
 #undef __grid_constant__
 #define __global__
 #define __device__
@@ -41,7 +40,6 @@
 // Neither poisoned nor watched, and shared by blocks that live together.
 #define __shared__ _Pragma("GCC error \"use shared_memory<Layout>() of device.h\"")
 #define __launch_bounds__(...)
-#define __cluster_dims__(...)
 #define __grid_constant__
 
 inline uint3 threadIdx, blockIdx;  // of the fiber that runs now
