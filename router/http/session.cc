@@ -326,13 +326,15 @@ class BeastSession final : public Session,
     return head_.framing == Framing::chunked && buffer_.size() < 5 && view().starts_with("0\r\n");
   }
 
-  // Parses what is there.
+  // Parses what is there, in portions, so that a line or a trailer that is longer than one is
+  // refused even if all of it has come.
   std::optional<Error> parse_body() {
     while (buffer_.size() > 0 && !parser_->is_done() && !is_too_short_for_beast()) {
       error_code error;
-      const size_t taken = parser_->put(buffer_.data(), error);
+      const size_t taken = parser_->put(asio::buffer(buffer_.data(), kReadBytes), error);
       buffer_.consume(taken);
       if (error == beast::http::error::need_more) {
+        if (taken > 0) continue;
         // Beast waits for a whole line of a chunk's head or of the trailer.
         if (buffer_.size() < kReadBytes) return {};
         error = beast::http::error::header_limit;

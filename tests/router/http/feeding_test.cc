@@ -64,6 +64,23 @@ TEST_CASE("chunks that come byte by byte are the body that they are at once") {
   }
 }
 
+TEST_CASE("a trailer that is too long is refused, however it comes") {
+  for (const size_t length : {20'000, 70'000}) {
+    INFO(length);
+    const std::string bytes = get("/s") +
+                              "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                              "0\r\nX: " +
+                              std::string(length, 'x') + "\r\n\r\n";
+    for (const size_t piece_bytes_max : {size_t{0}, size_t{3000}, size_t{60'000}}) {
+      INFO(piece_bytes_max);
+      const auto fed = feed(bytes, {.piece_bytes_max = piece_bytes_max});
+      CHECK(fed.ended);
+      CHECK(fed.calls == 1);
+      CHECK(fed.received.find("HTTP/1.1 400 ") != fed.received.npos);
+    }
+  }
+}
+
 TEST_CASE("a client that leaves a stream at any byte ends its session") {
   const std::string request = get("/s");
   const size_t all = feed(request, {}).received.size();
