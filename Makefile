@@ -62,7 +62,7 @@ bench-lm-eval: build model ## lm-eval's scores beside those of transformers (ins
 .PHONY: kernel-table
 kernel-table: ## write tests/kernels/kernel_table_*.txt: registers, spills and instructions of each kernel
 	@deploy/setup/venv.sh .venv-kernel-table bench/kernel_report_requirements.txt
-	@cmake --preset release --log-level=WARNING
+	@cmake --preset release --log-level=WARNING -UCHORUS_CUDA_ARCHITECTURES
 	@cmake --build --preset release -j $(JOBS) --target kernel_table
 
 .PHONY: format

@@ -186,6 +186,9 @@ std::unique_ptr<kernels::Ops> start_gpu(const Options& o, comm::Communicator& co
 // Null where the model runs on the CPU: told so, told by --cpu-path which, or for want of a GPU.
 std::unique_ptr<kernels::Ops> make_gpu_ops(const Options& o, comm::Communicator& communicator) {
   if (o.device == "cpu" || (o.device == "auto" && o.cpu_path != "auto")) return nullptr;
+  if (o.cpu_path != "auto" && o.rank == 0) {
+    process::log_warn("--cpu-path {} has no effect with --device cuda", o.cpu_path);
+  }
   std::string why_none = "this build has no CUDA backend";
 #ifdef CHORUS_HAS_CUDA
   const int devices = kernels::cuda_device_count(why_none);
@@ -202,8 +205,7 @@ std::unique_ptr<kernels::Ops> make_gpu_ops(const Options& o, comm::Communicator&
         throw StartError(ExitCode::unavailable,
                          std::string(error.what()) + "; --device cpu works without GPUs");
       }
-      why_none = error.what();
-      if (o.device == "auto") process::log_warn("the GPU cannot be used: {}", why_none);
+      why_none = std::string("the GPU cannot be used: ") + error.what();
     }
   }
 #else
@@ -213,20 +215,20 @@ std::unique_ptr<kernels::Ops> make_gpu_ops(const Options& o, comm::Communicator&
     throw StartError(ExitCode::unavailable,
                      "--device cuda: no GPU to use: " + why_none + "; --device cpu works");
   }
-  process::log_info("computing on the CPU: {}", why_none);
+  if (o.rank == 0) process::log_info("computing on the CPU: {}", why_none);
   return nullptr;
 }
 
 std::unique_ptr<kernels::Ops> make_ops(const Options& o, comm::Communicator& communicator) {
   if (auto gpu = make_gpu_ops(o, communicator)) return gpu;
-  if (o.dtype != "auto") {
+  if (o.dtype != "auto" && o.rank == 0) {
     process::log_warn(
         "--dtype {} has no effect on a CPU: weights are served as their files have "
         "them",
         o.dtype);
   }
   const std::string kv = o.cpu_path == "reference" ? "float32" : "float16";
-  if (o.kv_cache_dtype != "auto" && o.kv_cache_dtype != kv) {
+  if (o.kv_cache_dtype != "auto" && o.kv_cache_dtype != kv && o.rank == 0) {
     process::log_warn("--kv-cache-dtype {} has no effect on a CPU: keys and values are kept in {}",
                       o.kv_cache_dtype, kv);
   }

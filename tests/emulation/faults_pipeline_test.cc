@@ -1,5 +1,5 @@
 // Tests the tester: a warpgroup that multiplies boxes from a ring of two, filled by TMA, with one
-// planted fault each; and kernels that wait for other blocks, devices and predecessors.
+// planted fault each; and kernels that wait for other blocks and for predecessors.
 #include <catch2/catch.hpp>
 #include <vector>
 
@@ -138,72 +138,6 @@ TEST_CASE("planted faults of a pipeline are found") {
   check_found("wrong parity", every_build, pipeline_is_right<Fault::wrong_parity>);
   check_found("end of a block that is still written to", every_build,
               pipeline_is_right<Fault::end_without_wait>);
-}
-
-// ---- Devices that add up what each has: one block a device, flags between them ----
-
-constexpr int kDevices = 3, kCount = 64;
-
-struct Peers {
-  int* data[kDevices];
-  uint32_t* flags[kDevices];  // [from device] on each
-};
-
-enum class Exchange { right, no_release, no_acquire, no_wait };
-
-template <Exchange fault>
-__global__ void all_reduce_kernel(int* out, Peers peers, int own, uint32_t epoch) {
-  ptx::wait_for_predecessor();
-  peers.data[own][threadIdx.x] = (own + 1) * int(threadIdx.x);
-  __syncthreads();
-  if (threadIdx.x < kDevices) {
-    uint32_t* theirs = peers.flags[threadIdx.x] + own;
-    if (fault == Exchange::no_release) {
-      atomicExch(theirs, epoch);
-    } else {
-      ptx::store_release<ptx::Scope::system>(theirs, epoch);
-    }
-    uint32_t* mine = peers.flags[own] + threadIdx.x;
-    if (fault != Exchange::no_wait && fault != Exchange::no_acquire)
-      ptx::wait_for_flag<ptx::Scope::system>(mine, epoch);
-  }
-  if (fault != Exchange::no_acquire) __syncthreads();
-  int sum = 0;
-  for (int device = 0; device < kDevices; ++device) sum += peers.data[device][threadIdx.x];
-  out[threadIdx.x] = sum;
-}
-
-template <Exchange fault>
-bool all_reduce_is_right() {
-  std::vector<int> data[kDevices], out[kDevices];
-  std::vector<uint32_t> flags[kDevices];
-  Peers peers;
-  std::vector<std::function<void()>> devices;
-  for (int device = 0; device < kDevices; ++device) {
-    data[device].assign(kCount, -1);
-    out[device].assign(kCount, -1);
-    flags[device].assign(kDevices, 0);
-    peers.data[device] = data[device].data();
-    peers.flags[device] = flags[device].data();
-  }
-  for (int device = 0; device < kDevices; ++device) {
-    devices.push_back([&, device] {
-      launch_together(all_reduce_kernel<fault>, dim3(1), dim3(kCount), 0, nullptr,
-                      out[device].data(), peers, device, 1);
-    });
-  }
-  emulate::run_together(devices);
-  for (int i = 0; i < kDevices * kCount; ++i) {
-    if (out[i / kCount][i % kCount] != 6 * (i % kCount)) return false;
-  }
-  return true;
-}
-
-TEST_CASE("an all-reduce among devices that live together is right, and its faults are found") {
-  CHECK(tests::outcome(all_reduce_is_right<Exchange::right>) == "right");
-  check_found("flag without release", tsan, all_reduce_is_right<Exchange::no_release>);
-  check_found("flag not waited for", every_build, all_reduce_is_right<Exchange::no_wait>);
-  check_found("neither flag nor barrier", every_build, all_reduce_is_right<Exchange::no_acquire>);
 }
 
 // ---- Blocks that wait for each other, and for the last of them ----

@@ -1,7 +1,8 @@
 // Quantised weights into the planes of quantised_layout.h, as the device's kernel does it, but on
 // the host and a row at a time: its codes are read from the source into a plain array of the
-// segment's columns, and scattered from there. What columns there are is worked out here once more,
-// so that nothing of kernels/cuda/repack* is tested against itself.
+// segment's columns, and scattered from there. It plans columns by the same rules as
+// repack_plan.cc, so a wrong rule would not show here: quantised_test.cc holds products to f64 sums
+// of the source.
 #pragma once
 
 #include <algorithm>
