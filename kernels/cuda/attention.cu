@@ -1,6 +1,7 @@
 // The plan of a step's attention, attention in f32, and the choice among the kernels.
 //
-// The plan is made by one block: a thread per span counts its work, scans give each its place.
+// The plan is made by one block: it chooses how many spans of keys a decode item walks (run_of);
+// then a thread per span counts its work, scans give each its place.
 // Items are written from the end of their array backwards, so that what comes last in order is
 // taken first: the late tiles of a prompt, which see the most keys, and spans whose partial results
 // found no room, which one block has to walk alone.
@@ -37,10 +38,12 @@ struct PlanArgs {
   int spans_max = 0;
   int prefill_tokens = 0;  // spans of so many tokens are prefill items
   int prefill_rows = 0;
-  bool in_parts = false;  // decode items are spans of keys
+  bool in_parts = false;  // decode items are runs of key spans
+  int decode_blocks = 0;  // then: that run at once
 };
 
 struct PlanShared {
+  int items[kPlanThreads / 32][kRunChoices], longest[kPlanThreads / 32];
   int scan[2][kPlanThreads];
   int decode_end[kPlanThreads], prefill_end[kPlanThreads];  // items of the spans up to this one
   int parts[kPlanThreads], partials[kPlanThreads];
@@ -78,6 +81,45 @@ __device__ inline int span_of(const int (&ends)[kPlanThreads], int index) {
   return low;
 }
 
+// The spans of keys that some row of `span` sees.
+__device__ inline int key_spans(const Shape& shape, const Span& span) {
+  if (span.count <= 0) return 1;
+  return (span.position + span.count - 1) / kSpanTokens -
+         first_visible(shape, span.position) / kSpanTokens + 1;
+}
+
+// The run for this step's decode items, the same in all threads.
+__device__ inline int choose_run(PlanShared& shared, const Shape& shape, const PlanArgs& args,
+                                 int live) {
+  int items[kRunChoices] = {}, longest = 1;
+  for (int i = int(threadIdx.x); i < live; i += kPlanThreads) {
+    const Span span = args.spans[i];
+    if (span.count >= args.prefill_tokens) continue;
+    const int tiles = (span.count * shape.group_max + kDecodeRows - 1) / kDecodeRows;
+    const int spans = key_spans(shape, span);
+    longest = max(longest, spans);
+#pragma unroll
+    for (int c = 0; c < kRunChoices; ++c) items[c] += tiles * (((spans - 1) >> c) + 1);
+  }
+  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+#pragma unroll
+  for (int c = 0; c < kRunChoices; ++c) {
+    const int sum = ptx::warp_sum(items[c]);
+    if (lane == 0) shared.items[warp][c] = sum;
+  }
+  longest = ptx::warp_max(longest);
+  if (lane == 0) shared.longest[warp] = longest;
+  __syncthreads();
+#pragma unroll
+  for (int c = 0; c < kRunChoices; ++c) {
+    items[c] = 0;
+    for (int w = 0; w < kPlanThreads / 32; ++w) items[c] += shared.items[w][c];
+    items[c] *= shape.kv_heads;
+  }
+  for (int w = 0; w < kPlanThreads / 32; ++w) longest = max(longest, shared.longest[w]);
+  return run_of(items, longest, args.decode_blocks);
+}
+
 __global__ void __launch_bounds__(kPlanThreads)
     attention_plan_kernel(const __grid_constant__ Shape shape, const __grid_constant__ Work work,
                           const __grid_constant__ PlanArgs args) {
@@ -86,6 +128,7 @@ __global__ void __launch_bounds__(kPlanThreads)
   ptx::let_successor_start();
   ptx::wait_for_predecessor();
   const int live = args.live != nullptr ? min(*args.live, args.spans_max) : args.spans_max;
+  const int run = args.in_parts ? choose_run(shared, shape, args, live) : 1;
   int decode_total = 0, prefill_total = 0, partials_total = 0;
   for (int first = 0; first < live; first += kPlanThreads) {
     Span span;
@@ -95,10 +138,8 @@ __global__ void __launch_bounds__(kPlanThreads)
     const int tiles = prefill ? (query_rows + args.prefill_rows - 1) / args.prefill_rows
                               : (query_rows + kDecodeRows - 1) / kDecodeRows;
     int parts = 1;
-    if (args.in_parts && !prefill && span.count > 0) {
-      parts = (span.position + span.count - 1) / kSpanTokens -
-              first_visible(shape, span.position) / kSpanTokens + 1;
-    }
+    if (args.in_parts && !prefill) parts = key_spans(shape, span);
+    if (parts <= run) parts = 1;  // the rows' only item
     // Room for the partial results goes to the first spans that want some.
     const int room = work.partials_capacity + 1;
     const int64_t wanted =
@@ -108,7 +149,7 @@ __global__ void __launch_bounds__(kPlanThreads)
     if (partials_end > work.partials_capacity) parts = 1;
     shared.parts[thread] = parts;
     shared.partials[thread] = partials_end - wants;
-    shared.decode_end[thread] = scan(shared, prefill ? 0 : tiles * parts);
+    shared.decode_end[thread] = scan(shared, prefill ? 0 : tiles * items_of(parts, run));
     shared.prefill_end[thread] = scan(shared, prefill ? tiles : 0);
     shared.scan[0][thread] = partials_end;
     __syncthreads();
@@ -117,18 +158,19 @@ __global__ void __launch_bounds__(kPlanThreads)
     for (int i = thread; i < decode_count; i += kPlanThreads) {
       const int at = span_of(shared.decode_end, i);
       const Span of = args.spans[first + at];
-      const int local = i - (at > 0 ? shared.decode_end[at - 1] : 0), count = shared.parts[at];
-      const int tile = local / count;
+      const int local = i - (at > 0 ? shared.decode_end[at - 1] : 0),
+                parts_there = shared.parts[at];
+      const int count = items_of(parts_there, run), tile = local / count;
       work.decode[work.decode_capacity - 1 - (decode_total + i)] = {
           of.row,
           of.count,
           of.slot,
           of.position,
           tile,
-          count > 1 ? local % count : kWhole,
-          count,
+          count > 1 ? local % count * run : kWhole,
+          parts_there,
           shared.partials[at] +
-              tile * count * shape.kv_heads * min(kDecodeRows, of.count * shape.group_max)};
+              tile * parts_there * shape.kv_heads * min(kDecodeRows, of.count * shape.group_max)};
     }
     const int prefill_count = shared.prefill_end[kPlanThreads - 1];
     for (int i = thread; i < prefill_count; i += kPlanThreads) {
@@ -146,6 +188,7 @@ __global__ void __launch_bounds__(kPlanThreads)
   if (thread == 0) {
     work.counts[0] = decode_total;
     work.counts[1] = prefill_total;
+    work.counts[2] = run;
   }
 }
 
@@ -303,7 +346,7 @@ Layout layout_of(const AttentionArgs& args, const AttentionRoom& room, void* mem
   work.partials_capacity = int32_t(room.partials_max);
   work.decode_capacity = int32_t(tiles + room.partials_max / args.kv_heads);
   work.prefill_capacity = int32_t(tiles);
-  work.counts = static_cast<int32_t*>(take(2 * 4));
+  work.counts = static_cast<int32_t*>(take(3 * 4));
   work.arrived = static_cast<uint32_t*>(take((room.partials_max / 2 + 1) * 4));
   work.decode = static_cast<Item*>(take(work.decode_capacity * int64_t(sizeof(Item))));
   work.prefill = static_cast<Item*>(take(work.prefill_capacity * int64_t(sizeof(Item))));
@@ -357,14 +400,17 @@ int64_t attention_workspace_bytes(const AttentionArgs& args, const AttentionRoom
 void attention_plan(const AttentionArgs& args, const AttentionContext& context,
                     cudaStream_t stream) {
   const Shape shape = shape_of(args, context);
-  const bool exact = static_cast<const KvBlocks&>(*args.kv).type == DType::f32;
+  const DType cache = static_cast<const KvBlocks&>(*args.kv).type;
+  const bool exact = cache == DType::f32;
   const PlanArgs plan{
       .spans = static_cast<const Span*>(args.spans.data),
       .live = args.spans.live_rows,
       .spans_max = int(args.spans.rows),
       .prefill_tokens = may_prefill(args, context) ? kPrefillTokens : INT_MAX,
       .prefill_rows = takes_hopper(args, context) ? kHopperRows : prefill_rows(args.head_dim),
-      .in_parts = !exact};
+      .in_parts = !exact,
+      .decode_blocks =
+          exact ? 0 : decode_blocks(shape, cache, shared_bytes_max(context.capability))};
   launch(attention_plan_kernel, dim3(1), dim3(kPlanThreads), sizeof(PlanShared), stream, shape,
          layout_of(args, context.room, context.workspace).work, plan);
 }

@@ -1,16 +1,21 @@
 // Attention for few query rows: tiles of 16 rows (the heads of a KV head's group, times a few
-// tokens) over one span of 256 keys each, or over all keys one span after the other.
+// tokens) over a run of key spans each, or over all keys.
 //
-// A block of 4 warps walks the tiles of its items; a ring of tiles in shared memory is filled by
-// cp.async across item borders, so that 64 KB and more are on their way in each multiprocessor. For
-// a tile, each warp multiplies the 16 query rows with a quarter of the keys (mma, queries as the
-// 16-row operand), the warps exchange the rows' maxima, write their weights to shared memory, and
-// then each sums up a quarter of the head's dimensions over all keys. The last block of a row tile
-// to finish merges the parts in order.
+// A block of 4 warps walks the tiles of its items, one span after the other; a ring of tiles in
+// shared memory is filled by cp.async across item borders, so that 64 KB and more are on their way
+// in each multiprocessor. For a tile, each warp multiplies the 16 query rows with a quarter of the
+// keys (mma, queries as the 16-row operand), the warps exchange the rows' maxima, write their
+// weights to shared memory, and then each sums up a quarter of the head's dimensions over all keys.
+// The last block of a row tile to finish merges the parts in order.
 //
 // Bound: bytes of keys and values, each read once. A tile of 64 tokens of 128 dimensions is 32 KB:
 // at 4.8 TB/s a multiprocessor of an H200 has 900 ns for it, and takes about 400 ns when one block
-// is alone (two mma chains of 8 and 4 links, three barriers); two blocks overlap.
+// is alone (two mma chains of 8 and 4 links, three barriers); two blocks overlap. An item costs
+// some microseconds beside its tiles, in which nothing is multiplied: it and its queries are read,
+// one after the other, and its end is counted. With one span an item, which is four tiles, 64
+// sequences reached 51 to 59 % of an H200's bandwidth; hence the runs.
+#include <algorithm>
+
 #include "kernels/cuda/attention_work.h"
 
 namespace chorus::kernels::cuda::attention_work {
@@ -37,6 +42,28 @@ __device__ inline int64_t partial_of(const Shape& shape, const Item& item, int k
                                      int r) {
   const int rows = min(kDecodeRows, item.count * shape.group_max);
   return item.partials + int64_t(kv_head * item.parts + part) * rows + r;
+}
+
+// What a block has found in one span, for the block that merges: row 0 goes to `at`.
+template <typename Kv, int pairs>
+__device__ inline void store_part(const Shape& shape, const Work& work,
+                                  const State<2 * pairs>& state, const Rows& rows, int64_t at,
+                                  int warp, int lane) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int r = lane / 4 + 8 * h;
+    if (r >= rows.count) continue;
+    if (warp == 0 && lane % 4 == 0) work.states[at + r] = {state.maximum[h], state.sum[2 * h]};
+#pragma unroll
+    for (int f = 0; f < 2 * pairs; ++f) {
+      const auto pair = neighbours_of<Kv>(state, lane, f, h);
+      const int column = (warp + f / 2 * kWarps) * 16 + pair.column;
+      if (column < shape.head_dim) {
+        *reinterpret_cast<float2*>(work.values + (at + r) * shape.head_dim + column) = {pair.x,
+                                                                                        pair.y};
+      }
+    }
+  }
 }
 
 // The last block of a tile merges its parts, a warp per row, 32 parts at a time: lanes find out
@@ -160,10 +187,11 @@ __device__ inline void add_values(State<dim / 8 / kWarps>& state,
   }
 }
 
-// How many blocks of a multiprocessor must find registers; 0: the compiler's choice. For heads of
-// 64 it would choose five on sm_100a, and spill; no launch has more than four.
+// How many blocks of a multiprocessor find registers.
 template <int dim>
-inline constexpr int kBlocksAtOnce = dim == 64 ? 4 : 0;
+inline constexpr int kBlocksAtOnce = dim == 64    ? 4
+                                     : dim == 128 ? 3
+                                                  : 2;
 
 template <typename Kv, int dim, int stages>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<dim>)
@@ -178,9 +206,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<dim>)
   ptx::let_successor_start();
   ptx::wait_for_predecessor();
 
-  const int item_count = work.counts[0];
+  const int item_count = work.counts[0], run = work.counts[2];
   const Item* items = work.decode + (work.decode_capacity - item_count);
-  Walk<kDecodeRows, keys> ahead(shape, items, item_count);
+  Walk<kDecodeRows, keys> ahead(shape, items, item_count, run);
   const auto fetch = [&](int stage) {
     if (!ahead.done()) {
       copy_tile<Kv, dim, kThreads>(shape, ahead, &shared.keys[stage][0][0],
@@ -198,7 +226,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<dim>)
     const int kv_head = index % shape.kv_heads;
     const Rows rows = rows_of<kDecodeRows>(shape, item, kv_head);
     if (rows.count == 0) continue;
-    const Range range = range_of(shape, item, rows);
+    const bool whole = item.part == kWhole;
+    const Range range = range_of(shape, item, rows, run);
+    const Range spans = whole ? Range{range.begin / kSpanTokens, (range.end - 1) / kSpanTokens + 1}
+                              : spans_of(shape, item, run);
 
     load_queries<Kv, dim, kThreads, kDecodeRows>(shape, item, rows, &shared.queries[0][0]);
     __syncthreads();
@@ -211,73 +242,80 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<dim>)
 #pragma unroll
     for (int h = 0; h < 2; ++h) sight[h] = sight_of(shape, item, rows, lane / 4 + 8 * h);
 
-    State<2 * pairs> total, state;
+    State<2 * pairs> total;
     total.clear();
-    state.clear();
-    for (int begin = range.begin / keys * keys; begin < range.end; begin += keys) {
-      if (begin % kSpanTokens == 0 && begin > range.begin) {
-        total.merge(state);
-        state.clear();
-      }
-      if (full) {
-        ptx::wait_copies<stages - 1>();
-      } else {
-        ptx::wait_copies<stages - 2>();
-      }
-      __syncthreads();  // the tile is there for all, and nobody reads the one before any more
-      if (!full) fetch((stage + stages - 1) % stages);
-      full = false;
+    for (int span = spans.begin; span < spans.end; ++span) {
+      State<2 * pairs> state;
+      state.clear();
+      const int end = min(range.end, (span + 1) * kSpanTokens);
+      for (int begin = max(range.begin / keys * keys, span * kSpanTokens); begin < end;
+           begin += keys) {
+        if (full) {
+          ptx::wait_copies<stages - 1>();
+        } else {
+          ptx::wait_copies<stages - 2>();
+        }
+        __syncthreads();  // the tile is there for all, and nobody reads the one before any more
+        if (!full) fetch((stage + stages - 1) % stages);
+        full = false;
 
-      // Scores of this warp's keys.
-      float scores[warp_keys / 8][4] = {};
-      float highest[2] = {-INFINITY, -INFINITY};
+        // Scores of this warp's keys.
+        float scores[warp_keys / 8][4] = {};
+        float highest[2] = {-INFINITY, -INFINITY};
 #pragma unroll
-      for (int n = 0; n < warp_keys / 8; ++n) {
-        const int key = warp * warp_keys + n * 8;
-        multiply_keys<Kv, dim>(scores[n], queries, &shared.keys[stage][key], lane);
+        for (int n = 0; n < warp_keys / 8; ++n) {
+          const int key = warp * warp_keys + n * 8;
+          multiply_keys<Kv, dim>(scores[n], queries, &shared.keys[stage][key], lane);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const bool seen = sight[i / 2].sees(begin + key + lane % 4 * 2 + i % 2);
-          if (shape.soft_cap > 0) scores[n][i] = capped(shape, scores[n][i]);
-          if (!seen) scores[n][i] = -INFINITY;
-          highest[i / 2] = fmaxf(highest[i / 2], scores[n][i]);
+          for (int i = 0; i < 4; ++i) {
+            const bool seen = sight[i / 2].sees(begin + key + lane % 4 * 2 + i % 2);
+            if (shape.soft_cap > 0) scores[n][i] = capped(shape, scores[n][i]);
+            if (!seen) scores[n][i] = -INFINITY;
+            highest[i / 2] = fmaxf(highest[i / 2], scores[n][i]);
+          }
         }
-      }
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        highest[h] = ptx::warp_max<4>(highest[h]);
-        if (lane % 4 == 0) shared.highest[warp][lane / 4 + 8 * h] = highest[h];
-      }
-      __syncthreads();
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        for (int w = 0; w < kWarps; ++w) {
-          highest[h] = fmaxf(highest[h], shared.highest[w][lane / 4 + 8 * h]);
-        }
-      }
-      state.raise(highest);
-#pragma unroll
-      for (int n = 0; n < warp_keys / 8; ++n) {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          *reinterpret_cast<uint32_t*>(
-              &shared.weights[lane / 4 + 8 * h][warp * warp_keys + n * 8 + lane % 4 * 2]) =
-              ptx::pack<T>(weight_of(scores[n][2 * h], state.maximum[h]),
-                           weight_of(scores[n][2 * h + 1], state.maximum[h]));
+          highest[h] = ptx::warp_max<4>(highest[h]);
+          if (lane % 4 == 0) shared.highest[warp][lane / 4 + 8 * h] = highest[h];
         }
-      }
-      __syncthreads();
-
-      add_values<Kv, dim>(state, shared.weights, shared.values[stage], warp, lane);
-      stage = (stage + 1) % stages;
-    }
-    if (item.part == kWhole) total.merge(state);
-
+        __syncthreads();
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int r = lane / 4 + 8 * h;
-      if (r >= rows.count) continue;
-      if (item.part == kWhole) {
+        for (int h = 0; h < 2; ++h) {
+          for (int w = 0; w < kWarps; ++w) {
+            highest[h] = fmaxf(highest[h], shared.highest[w][lane / 4 + 8 * h]);
+          }
+        }
+        state.raise(highest);
+#pragma unroll
+        for (int n = 0; n < warp_keys / 8; ++n) {
+#pragma unroll
+          for (int h = 0; h < 2; ++h) {
+            *reinterpret_cast<uint32_t*>(
+                &shared.weights[lane / 4 + 8 * h][warp * warp_keys + n * 8 + lane % 4 * 2]) =
+                ptx::pack<T>(weight_of(scores[n][2 * h], state.maximum[h]),
+                             weight_of(scores[n][2 * h + 1], state.maximum[h]));
+          }
+        }
+        __syncthreads();
+
+        add_values<Kv, dim>(state, shared.weights, shared.values[stage], warp, lane);
+        stage = (stage + 1) % stages;
+      }
+      if (whole) {
+        total.merge(state);
+      } else {
+        const int part = item.part + span - spans.begin;
+        store_part<Kv, pairs>(shape, work, state, rows, partial_of(shape, item, kv_head, part, 0),
+                              warp, lane);
+      }
+    }
+
+    if (whole) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const int r = lane / 4 + 8 * h;
+        if (r >= rows.count) continue;
         const float inverse = kUnit<Kv> / total.sum[2 * h];
 #pragma unroll
         for (int f = 0; f < 2 * pairs; ++f) {
@@ -288,30 +326,18 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<dim>)
                        pair.x * inverse, pair.y * inverse);
           }
         }
-      } else {
-        const int64_t at = partial_of(shape, item, kv_head, item.part, r);
-        if (warp == 0 && lane % 4 == 0) work.states[at] = {state.maximum[h], state.sum[2 * h]};
-#pragma unroll
-        for (int f = 0; f < 2 * pairs; ++f) {
-          const auto pair = neighbours_of<Kv>(state, lane, f, h);
-          const int column = (warp + f / 2 * kWarps) * 16 + pair.column;
-          if (column < shape.head_dim) {
-            *reinterpret_cast<float2*>(work.values + at * shape.head_dim + column) = {pair.x,
-                                                                                      pair.y};
-          }
-        }
       }
-    }
-    if (item.part != kWhole) {
+    } else {
       // The barrier hands the block's writes to thread 0, whose counting hands them on.
       __syncthreads();
       if (threadIdx.x == 0) {
         uint32_t* arrived = work.arrived + item.partials / 2 + kv_head;
         shared.arrived = ptx::fetch_add(arrived, 1);
-        if (shared.arrived + 1 == uint32_t(item.parts)) *arrived = 0;  // for the next launch
+        if (shared.arrived + 1 == uint32_t(items_of(item.parts, run)))
+          *arrived = 0;  // for the next launch
       }
       __syncthreads();
-      if (shared.arrived + 1 == uint32_t(item.parts)) {
+      if (shared.arrived + 1 == uint32_t(items_of(item.parts, run))) {
         merge_parts<Kv, dim>(shape, work, item, rows, kv_head, shared);
       }
     }
@@ -320,50 +346,55 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<dim>)
   ptx::wait_copies<0>();
 }
 
-template <typename Kv, int dim, int stages>
-void launch_decode(const Shape& shape, const Work& work, int64_t shared_bytes_max,
-                   cudaStream_t stream) {
-  using Shared = DecodeShared<Kv, dim, stages>;
-  launch(attention_decode_kernel<Kv, dim, stages>, grid_of(shape, sizeof(Shared), shared_bytes_max),
-         dim3(kThreads), sizeof(Shared), stream, shape, work);
-}
+template <typename Key, int head_dim, int ring>
+struct Variant {
+  using Kv = Key;
+  static constexpr int dim = head_dim, stages = ring;
+  static constexpr int64_t shared_bytes = sizeof(DecodeShared<Kv, dim, stages>);
+  static constexpr auto kernel = attention_decode_kernel<Kv, dim, stages>;
+};
 
-// Three tiles in the ring where they fit, else two (devices with 100 KB). Those of fp8 always fit.
-template <typename Kv, int dim>
-void decode_dim(const Shape& shape, const Work& work, int64_t shared_bytes_max,
-                cudaStream_t stream) {
-  if constexpr (kFp8<Kv>) {
-    launch_decode<Kv, dim, 3>(shape, work, shared_bytes_max, stream);
-  } else if (int64_t{sizeof(DecodeShared<Kv, dim, 3>)} + 1024 <= shared_bytes_max) {
-    launch_decode<Kv, dim, 3>(shape, work, shared_bytes_max, stream);
-  } else {
-    launch_decode<Kv, dim, 2>(shape, work, shared_bytes_max, stream);
+// Calls visit(variant) for the kernel of a shape. Three tiles in the ring where they fit, else two
+// (devices with 100 KB); those of fp8 and of narrow heads always fit.
+template <typename Kv, int dim, typename Visit>
+auto visit_ring(int64_t shared_bytes_max, const Visit& visit) {
+  if constexpr (dim > 64 && !kFp8<Kv>) {
+    if (Variant<Kv, dim, 3>::shared_bytes + 1024 > shared_bytes_max) {
+      return visit(Variant<Kv, dim, 2>());
+    }
   }
+  return visit(Variant<Kv, dim, 3>());
 }
-
-template <typename Kv>
-void decode_as(const Shape& shape, const Work& work, int64_t shared_bytes_max,
-               cudaStream_t stream) {
-  if (shape.head_dim <= 64) {
-    launch_decode<Kv, 64, 3>(shape, work, shared_bytes_max, stream);
-  } else if (shape.head_dim <= 128) {
-    decode_dim<Kv, 128>(shape, work, shared_bytes_max, stream);
-  } else {
-    decode_dim<Kv, 256>(shape, work, shared_bytes_max, stream);
-  }
+template <typename Kv, typename Visit>
+auto visit_dim(int head_dim, int64_t shared_bytes_max, const Visit& visit) {
+  if (head_dim <= 64) return visit_ring<Kv, 64>(shared_bytes_max, visit);
+  if (head_dim <= 128) return visit_ring<Kv, 128>(shared_bytes_max, visit);
+  return visit_ring<Kv, 256>(shared_bytes_max, visit);
+}
+template <typename Visit>
+auto visit_variant(DType cache, int head_dim, int64_t shared_bytes_max, const Visit& visit) {
+  if (cache == DType::f16) return visit_dim<__half>(head_dim, shared_bytes_max, visit);
+  if (cache == DType::e4m3) return visit_dim<__nv_fp8_e4m3>(head_dim, shared_bytes_max, visit);
+  return visit_dim<__nv_bfloat16>(head_dim, shared_bytes_max, visit);
 }
 
 }  // namespace
 
+// So many as find shared memory and registers.
+int decode_blocks(const Shape& shape, DType cache, int64_t shared_bytes_max) {
+  return visit_variant(cache, shape.head_dim, shared_bytes_max, [&](auto variant) {
+    const int64_t fit = shared_bytes_max / (variant.shared_bytes + 1024);
+    return shape.multiprocessors * int(std::clamp<int64_t>(fit, 1, kBlocksAtOnce<variant.dim>));
+  });
+}
+
 void decode(const Shape& shape, const Work& work, DType cache, int64_t shared_bytes_max,
             cudaStream_t stream) {
-  if (cache == DType::f16) {
-    decode_as<__half>(shape, work, shared_bytes_max, stream);
-  } else if (cache == DType::e4m3) {
-    decode_as<__nv_fp8_e4m3>(shape, work, shared_bytes_max, stream);
-  } else {
-    decode_as<__nv_bfloat16>(shape, work, shared_bytes_max, stream);
-  }
+  const int blocks = decode_blocks(shape, cache, shared_bytes_max);
+  visit_variant(cache, shape.head_dim, shared_bytes_max, [&](auto variant) {
+    launch(variant.kernel, dim3(unsigned(blocks)), dim3(kThreads), size_t(variant.shared_bytes),
+           stream, shape, work);
+  });
 }
 
 }  // namespace chorus::kernels::cuda::attention_work

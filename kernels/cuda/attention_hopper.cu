@@ -60,18 +60,15 @@ struct Producer {
   static __device__ void run(const Shape& shape, const CUtensorMap& keys_map,
                              const CUtensorMap& values_map, const Item* items, int item_count,
                              Shared& shared) {
-    Walk<kRows, keys> walk(shape, items, item_count);
+    Walk<kRows, keys> walk(shape, items, item_count, 1);
     for (int turn = 0; !walk.done(); ++turn, walk.advance(shape)) {
       const int stage = stage_of(turn);
       int row[keys / kBlockTokens], blocks = 0;
 #pragma unroll
       for (int b = 0; b < keys / kBlockTokens; ++b) {
-        const int token = walk.at + b * kBlockTokens;
-        const bool wanted = token < walk.range.end && token + kBlockTokens > walk.range.begin;
+        const bool wanted = walk.block[b] >= 0;
         blocks += wanted;
-        row[b] = wanted ? (walk.table[token / kBlockTokens] * shape.kv_heads + walk.kv_head) *
-                              kBlockTokens
-                        : -1;
+        row[b] = wanted ? (walk.block[b] * shape.kv_heads + walk.kv_head) * kBlockTokens : -1;
       }
       load(row, blocks, keys_map, shared.keys[stage], shared.keys_empty[stage],
            shared.keys_full[stage], parity_of(turn) ^ 1);
@@ -158,7 +155,7 @@ struct Consumer {
   __device__ bool begin_item(const Item& item, const Rows& rows) {
     if (rows.count == 0) return false;
     load_queries(item, rows);
-    range = range_of(shape, item, rows);
+    range = range_of(shape, item, rows, 1);
     const int first = group * kGroupRows;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {

@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 
   const int item_count = work.counts[1];
   const Item* items = work.prefill + (work.prefill_capacity - item_count);
-  Walk<kRows<dim>, keys> ahead(shape, items, item_count);
+  Walk<kRows<dim>, keys> ahead(shape, items, item_count, 1);
   const auto fetch = [&](int stage) {
     if (!ahead.done()) {
       if constexpr (kFp8<Kv>) {
@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     const int kv_head = index % shape.kv_heads;
     const Rows rows = rows_of<kRows<dim>>(shape, item, kv_head);
     if (rows.count == 0) continue;
-    const Range range = range_of(shape, item, rows);
+    const Range range = range_of(shape, item, rows, 1);
     load_queries<Kv, dim, kThreads, kRows<dim>>(shape, item, rows, &shared.queries[0][0]);
 
     Sight sight[2];

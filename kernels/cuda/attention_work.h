@@ -8,7 +8,7 @@
 // in order, into the totals.
 //
 // So a row's arithmetic is a function of its own position alone: the same mma instructions in the
-// same order, whoever computes it. A block may walk one span of keys and leave the merging to the
+// same order, whoever computes it. A block may walk some spans of keys and leave the merging to the
 // last block of the row (decode), or walk them all (prefill): the bits are the same. What differs
 // between rows of a tile (keys that only some of them see) adds zeros, which changes nothing.
 //
@@ -59,14 +59,15 @@ inline constexpr int kPitch = dim + 16 / int(sizeof(T));
 struct alignas(16) Item {
   int32_t row, count, slot, position;  // the span
   int32_t tile;                        // which of its query rows
-  int32_t part;                        // which span of keys, counted from the first; or kWhole
-  int32_t parts;                       // how many there are
+  int32_t part;                        // the first of its key spans, counted from the first that
+                                       // the query rows see; or kWhole
+  int32_t parts;                       // how many the query rows see
   int32_t partials;                    // where the partial results of the tile begin
 };
 
 // The list, and the memory that partial results wait in. Items stand at the end of their array.
 struct Work {
-  int32_t* counts = nullptr;  // of decode items, of prefill items
+  int32_t* counts = nullptr;  // of decode items, of prefill items; and key spans of a decode item
   Item* decode = nullptr;
   Item* prefill = nullptr;
   int32_t decode_capacity = 0, prefill_capacity = 0, partials_capacity = 0;
@@ -115,18 +116,24 @@ __device__ inline Rows rows_of(const Shape& shape, const Item& item, int kv_head
   return {group, head, first, max(0, min(tile_rows, item.count * group - first))};
 }
 
-// The tokens [begin, end) that an item has to walk: those that some row of it sees.
+// The tokens, or the key spans, [begin, end).
 struct Range {
   int begin, end;
 };
-__device__ inline Range range_of(const Shape& shape, const Item& item, const Rows& rows) {
+// Where an item is one of several for its rows: its key spans. `run`: how many it may have.
+__device__ inline Range spans_of(const Shape& shape, const Item& item, int run) {
+  const int base = first_visible(shape, item.position) / kSpanTokens;
+  return {base + item.part, base + min(item.part + run, item.parts)};
+}
+// The tokens that an item has to walk: those that some row of it sees.
+__device__ inline Range range_of(const Shape& shape, const Item& item, const Rows& rows, int run) {
   if (rows.count == 0) return {0, 0};
   int begin = first_visible(shape, item.position + rows.token(0));
   int end = item.position + rows.token(rows.count - 1) + 1;
   if (item.part != kWhole) {
-    const int span = first_visible(shape, item.position) / kSpanTokens + item.part;
-    begin = max(begin, span * kSpanTokens);
-    end = min(end, (span + 1) * kSpanTokens);
+    const Range spans = spans_of(shape, item, run);
+    begin = max(begin, spans.begin * kSpanTokens);
+    end = min(end, spans.end * kSpanTokens);
   }
   return begin < end ? Range{begin, end} : Range{0, 0};
 }
@@ -135,35 +142,50 @@ __device__ inline Range range_of(const Shape& shape, const Item& item, const Row
 // the computation.
 template <int tile_rows, int keys>
 struct Walk {
+  static constexpr int kBlocks = keys / kBlockTokens;
+
   const Item* items;
+  int run;
   int work_count, work;  // an item for one KV head is a piece of work
   Range range{};
   int at = 0;  // first token of the next tile
   int kv_head = 0;
   const int32_t* table = nullptr;
+  int block[kBlocks]{};  // of the cache, where the next tile's tokens are; -1: none is wanted
 
-  __device__ Walk(const Shape& shape, const Item* list, int count)
-      : items(list), work_count(count * shape.kv_heads), work(int(blockIdx.x)) {
+  __device__ Walk(const Shape& shape, const Item* list, int count, int spans)
+      : items(list), run(spans), work_count(count * shape.kv_heads), work(int(blockIdx.x)) {
     settle(shape);
   }
   __device__ bool done() const { return work >= work_count; }
+  __device__ void advance(const Shape& shape) {
+    at += keys;
+    if (at < range.end) return look_up();
+    work += int(gridDim.x);
+    settle(shape);
+  }
+
+ private:
   // The next piece of work that has tiles.
   __device__ void settle(const Shape& shape) {
     for (; work < work_count; work += int(gridDim.x)) {
       const Item item = items[work / shape.kv_heads];
       kv_head = work % shape.kv_heads;
-      range = range_of(shape, item, rows_of<tile_rows>(shape, item, kv_head));
+      range = range_of(shape, item, rows_of<tile_rows>(shape, item, kv_head), run);
       if (range.end == 0) continue;
       at = range.begin / keys * keys;
       table = shape.block_table + item.slot * shape.blocks_max;
-      return;
+      return look_up();
     }
   }
-  __device__ void advance(const Shape& shape) {
-    at += keys;
-    if (at < range.end) return;
-    work += int(gridDim.x);
-    settle(shape);
+  // Long before the blocks are asked for: the table's latency is not the tile's.
+  __device__ void look_up() {
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) {
+      const int token = at + b * kBlockTokens;
+      const bool wanted = token < range.end && token + kBlockTokens > range.begin;
+      block[b] = wanted ? table[token / kBlockTokens] : -1;
+    }
   }
 };
 
@@ -179,9 +201,7 @@ __device__ inline void for_pieces(const Shape& shape, const Walk<tile_rows, keys
   int64_t block_at[keys / kBlockTokens];
 #pragma unroll
   for (int b = 0; b < keys / kBlockTokens; ++b) {
-    const int token = walk.at + b * kBlockTokens;
-    const bool wanted = token < walk.range.end && token + kBlockTokens > walk.range.begin;
-    const int64_t block = wanted ? walk.table[token / kBlockTokens] : 0;
+    const int64_t block = max(walk.block[b], 0);
     block_at[b] = (block * shape.kv_heads + walk.kv_head) * kBlockTokens * shape.head_dim;
   }
 #pragma unroll
@@ -365,17 +385,37 @@ __device__ inline Neighbours neighbours_of(const State<fragments>& state, int la
   }
 }
 
-// ---- The launches, each in its file ----
+// ---- How many spans of keys an item of decode walks ----
 
-// As many blocks as run at once: so many as shared memory allows, four at most.
-inline dim3 grid_of(const Shape& shape, int64_t shared_bytes, int64_t shared_bytes_max) {
-  const int64_t fit = shared_bytes_max / (shared_bytes + 1024);
-  return dim3(unsigned(shape.multiprocessors * (fit < 1 ? 1 : fit > 4 ? 4 : fit)));
+inline constexpr int kRunChoices = 8;  // 1, 2, 4 ... spans
+
+// Long runs spare what an item costs beside its keys (its queries, the counting and the merging:
+// the time of half a span, by measurements on an H200 when a run was one span); short ones give
+// each block work. items[c]: how many items for one KV head there are where runs are 1 << c;
+// `longest`: spans of the longest row; `blocks`: that run at once.
+__host__ __device__ inline int run_of(const int (&items)[kRunChoices], int longest, int blocks) {
+  int best = 1;
+  int64_t best_time = INT64_MAX;
+#pragma unroll
+  for (int c = 0; c < kRunChoices; ++c) {
+    const int run = (1 << c) < longest ? 1 << c : longest;
+    const int64_t time = int64_t{(items[c] + blocks - 1) / blocks} * (2 * run + 1);
+    if (time <= best_time) best_time = time, best = 1 << c;
+  }
+  return best;
 }
+
+// How many items the rows have whose keys are in so many spans.
+__device__ inline int items_of(int parts, int run) {
+  return (parts + run - 1) / run;
+}
+
+// ---- The launches, each in its file ----
 
 // `shared_bytes_max`: of a multiprocessor.
 void decode(const Shape& shape, const Work& work, DType cache, int64_t shared_bytes_max,
             cudaStream_t stream);
+int decode_blocks(const Shape& shape, DType cache, int64_t shared_bytes_max);
 void prefill(const Shape& shape, const Work& work, DType cache, cudaStream_t stream);
 int64_t prefill_shared_bytes(DType cache, int head_dim);
 // Not for fp8.

@@ -11,6 +11,7 @@
 #include <numeric>
 #include <random>
 
+#include "kernels/cuda/attention_work.h"
 #include "kernels/cuda/kv_blocks.h"
 #include "tests/emulation/schedules.h"
 
@@ -433,6 +434,43 @@ TEST_CASE("attention without room for partial results has the same bits") {
   none.run(pieces, last);
   CHECK(same_bits(out.data(), other.data(), static_cast<int64_t>(out.size())));
   CHECK(same_bits(out.data(), last.data(), static_cast<int64_t>(out.size())));
+}
+
+TEST_CASE("runs of key spans are long where there is work for all, short where there is not") {
+  using kernels::cuda::attention_work::run_of;
+  // Items of one, two, four ... spans, of `sequences` that have `spans` each, for one KV head.
+  const auto run = [](int sequences, int spans, int blocks) {
+    int items[kernels::cuda::attention_work::kRunChoices];
+    for (int c = 0; c < kernels::cuda::attention_work::kRunChoices; ++c) {
+      items[c] = sequences * ((spans + (1 << c) - 1) >> c);
+    }
+    return run_of(items, spans, blocks);
+  };
+  CHECK(run(8, 32, 264) == 1);        // one sequence of eight heads
+  CHECK(run(8 * 8, 32, 264) == 8);    // 256 items
+  CHECK(run(64 * 8, 32, 264) >= 32);  // two rows each, whole
+  CHECK(run(64 * 8, 2, 264) >= 2);
+  CHECK(run(300, 32, 264) == 8);   // whole rows would keep some blocks twice as long
+  CHECK(run(1, 4096, 264) == 16);  // 256 items
+  const int uneven[] = {760, 632, 568, 536, 520, 512, 512, 512};  // 8 of 32 spans, 504 of one
+  CHECK(run_of(uneven, 32, 264) == 1);
+}
+
+TEST_CASE("attention over runs of any length has the same bits") {
+  // With 4 blocks at once: 17 spans for two heads each, then more and more beside them.
+  Cache cache({.q_heads = 4, .kv_heads = 2, .head_dim = 128}, 17 * 256 - 3, 12);
+  std::vector<float> alone, together;
+  cache.run({{17 * 256 - 5, 1}}, alone);
+  CHECK(cache.difference({{17 * 256 - 5, 1}}, alone) < kTolerance);
+  for (const size_t others : {1, 3, 11}) {
+    std::vector<Piece> pieces(others + 1, Piece{1500, 1});
+    pieces[0] = {17 * 256 - 5, 1};
+    pieces.back() = {2000, 2};
+    CAPTURE(others);
+    cache.run(pieces, together);
+    CHECK(same_bits(alone.data(), together.data(), cache.out_cols()));
+    CHECK(cache.difference(pieces, together) < kTolerance);
+  }
 }
 
 TEST_CASE("attention of a row has the same bits alone and among others") {
