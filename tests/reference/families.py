@@ -12,6 +12,8 @@ they agree to the last bit. Element i of a tensor is, in f64 and then rounded to
 
 "bf16" rounds that once more, to the nearest bf16. The logits are those of transformers in float32
 (for bf16: of the rounded weights), since what is tested is the mathematics and not bf16's noise.
+How large that noise is says "bf16_noise": how far transformers' own logits are off when it computes
+in bf16, as a part of the largest one.
 
 A file has config.json's text ("config"), the tensors of the safetensors file (name, shape, base,
 amplitude), the prompt, the positions of "logits" rows per weight type, the context to serve, and
@@ -160,14 +162,18 @@ def build(variant):
     return AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
 
 
+def run(model, prompt):
+    with torch.no_grad():
+        return model(torch.tensor([prompt]), use_cache=False).logits[0].float().numpy()
+
+
 def logits_of(model, weights, prompt):
     state = {name: value for name, value in weights.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected, unexpected
     assert all("lm_head" in name for name in missing), missing
     model.tie_weights()
-    with torch.no_grad():
-        return model(torch.tensor([prompt]), use_cache=False).logits[0].float().numpy()
+    return run(model, prompt)
 
 
 # --- GGUF: the converter's side
@@ -291,6 +297,7 @@ def main():
         rounded = {key: value.bfloat16().float() for key, value in weights.items()}
         f32, bf16 = logits_of(model, weights, prompt), logits_of(model, rounded, prompt)
         positions = chosen_positions((f32, bf16), len(prompt))
+        off = np.abs(run(model.bfloat16(), prompt)[positions] - bf16[positions]).max()
         result = {
             "config": {"architectures": [variant["architecture"]],
                        "model_type": variant["model_type"], **variant["config"]},
@@ -298,6 +305,7 @@ def main():
             "context": variant["context"],
             "logits": {kind: [[float(f"{x:.7g}") for x in logits[p]] for p in positions]
                        for kind, logits in (("f32", f32), ("bf16", bf16))},
+            "bf16_noise": float(f"{off / np.abs(bf16[positions]).max():.4g}"),
         }
         if variant["gguf"]:
             result["gguf"] = {"architecture": variant["gguf"], "metadata": gguf_metadata(variant),

@@ -49,6 +49,8 @@ class TinyModel {
   std::vector<std::vector<float>> logits(bool bf16) const {
     return json_["logits"][bf16 ? "bf16" : "f32"];
   }
+  // How far transformers is off when it computes in bf16, as a part of the largest logit.
+  double bf16_noise() const { return json_["bf16_noise"]; }
 
   using Rename = std::function<std::string(const std::string&)>;
   void save_folder(

@@ -101,6 +101,7 @@ void check(const TinyModel& tiny, const std::filesystem::path& path, bool bf16, 
     std::cout << "  " << backend.name << (bf16 ? " bf16" : " f32") << ", ranks " << ranks
               << ": largest difference " << difference.largest << "\n";
     CHECK(difference.largest <= (bf16 ? backend.bf16 : backend.f32));
+    if (bf16) CHECK(difference.largest <= tiny.bf16_noise());
     CHECK(difference.other_first == 0);
   }
 }
