@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#include "kernels/rounding.h"
 
 namespace {
 
@@ -150,7 +151,7 @@ void bench_attention(const CpuOptions& options, const AttentionShape& shape, int
                      int32_t rows) {
   constexpr int kLayers = 8;
   auto ops = make_cpu_ops(options);
-  const int64_t blocks = (context + ops->block_tokens() - 1) / ops->block_tokens();
+  const int64_t blocks = ceil_div(context, ops->block_tokens());
   auto kv = ops->make_kv({kLayers, shape.kv_heads, shape.head_dim, blocks});
   const RopeDescription description{
       std::vector<float>(static_cast<size_t>(shape.head_dim / 2), 0.1f)};

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "kernels/half.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels {
 namespace {
@@ -235,7 +236,7 @@ float group_scale(const WeightPart& part, int64_t row, int64_t group) {
 int group_zero(const WeightPart& part, int64_t row, int64_t group) {
   const WeightScales& scales = part.scales;
   if (scales.zeros == nullptr) return 8;
-  const int64_t row_words = (part.source_rows + kWordCodes - 1) / kWordCodes;
+  const int64_t row_words = ceil_div(part.source_rows, kWordCodes);
   const int64_t word = part.type == WeightType::i4_packed
                            ? row / kWordCodes * scales.row_stride + group
                            : group * row_words + row / kWordCodes;

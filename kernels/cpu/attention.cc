@@ -8,6 +8,8 @@
 #include <limits>
 #include <utility>
 
+#include "kernels/rounding.h"
+
 namespace chorus::kernels {
 namespace {
 
@@ -81,7 +83,7 @@ int64_t floor_block(int64_t position) {
   return position / kLaneRows;
 }
 int64_t ceil_block(int64_t position) {
-  return (position + kLaneRows - 1) / kLaneRows;
+  return ceil_div(position, kLaneRows);
 }
 
 // The weighted values of blocks that some queries of the tile see in part: one query, one block.
@@ -186,7 +188,7 @@ int64_t tile_size(const AttentionCall& call, int workers) {
 
 int64_t tiles_of_head(const AttentionCall& call, const Span& span, int kv_head, int64_t size) {
   const auto group = static_cast<int64_t>(call.queries_of[static_cast<size_t>(kv_head)].size());
-  return (span.count * group + size - 1) / size;
+  return ceil_div(span.count * group, size);
 }
 
 const Span& span_at(const AttentionCall& call, int64_t i) {

@@ -12,6 +12,7 @@
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/memory.h"
 #include "kernels/cpu/workers.h"
+#include "kernels/rounding.h"
 #include "kernels/view.h"
 
 namespace chorus::kernels {
@@ -74,7 +75,7 @@ Phase cut_phase(MakeCut cut, Each each) {
   Phase phase;
   phase.chunks = [cut]() -> int64_t {
     const Cut now = cut();
-    return (now.count + now.size - 1) / now.size;
+    return ceil_div(now.count, now.size);
   };
   phase.run = [cut, each](int64_t chunk, int worker) {
     const Cut now = cut();

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "kernels/cpu/matmul.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels {
 namespace {
@@ -75,7 +76,7 @@ void sort_pairs(ExpertsCall& call) {
     if (count == 0) continue;
     call.active.push_back({static_cast<int64_t>(expert), row, count, call.tiles});
     row += count;
-    call.tiles += (count + kTileRows - 1) / kTileRows;
+    call.tiles += ceil_div(count, kTileRows);
     call.rows_most = std::max(call.rows_most, count);
   }
   for (int64_t pair = 0; pair < call.pairs; ++pair) {
@@ -122,10 +123,10 @@ Phase product_phase(const Call& call, Rows out, Rows x, Weights weights, const B
   };
   const auto cut = [=] {
     const auto experts = static_cast<int64_t>(call->active.size());
-    return Cut{experts * ((groups + size() - 1) / size()), 1};
+    return Cut{experts * ceil_div(groups, size()), 1};
   };
   return cut_phase(cut, [=, &backend](int64_t i, int worker) {
-    const int64_t step = size(), pieces = (groups + step - 1) / step;
+    const int64_t step = size(), pieces = ceil_div(groups, step);
     const Active& active = call->active[static_cast<size_t>(i / pieces)];
     const Stage stage = stage_of(*call, backend);
     const int64_t first = i % pieces * step;
@@ -138,7 +139,7 @@ Phase product_phase(const Call& call, Rows out, Rows x, Weights weights, const B
 Phase activation_phase(const Call& call, const Backend& backend) {
   const auto loop =
       call->args.gate == Gate::silu ? backend.kernels.silu_gate : backend.kernels.gelu_gate;
-  const int64_t pieces = (call->ffn + kGateCols - 1) / kGateCols;
+  const int64_t pieces = ceil_div(call->ffn, kGateCols);
   const auto cut = [=] { return Cut{call->pairs * pieces, 1}; };
   return cut_phase(cut, [=, &backend](int64_t i, int) {
     const Stage stage = stage_of(*call, backend);

@@ -7,6 +7,8 @@
 
 #include <cassert>
 
+#include "kernels/rounding.h"
+
 namespace chorus::kernels {
 namespace {
 
@@ -84,11 +86,11 @@ void fill_tile(const MatmulCall& call, const CpuKernels& kernels, std::byte* bas
 // The first phase, for more than one row: all tiles, a stretch of blocks at a time.
 Phase tile_phase(const MatmulCall& call, const Backend& backend) {
   const int64_t blocks = call.weight->blocks;
-  const int64_t pieces = std::max<int64_t>(1, (blocks + kQuantiseBlocks - 1) / kQuantiseBlocks);
+  const int64_t pieces = std::max<int64_t>(1, ceil_div(blocks, kQuantiseBlocks));
   const int64_t bytes = tile_bytes(*call.weight);
   const auto cut = [x = call.x, pieces] {
     const int64_t rows = live_rows(x);
-    return Cut{rows <= 1 ? 0 : (rows + kTileRows - 1) / kTileRows * pieces, 1};
+    return Cut{rows <= 1 ? 0 : ceil_div(rows, kTileRows) * pieces, 1};
   };
   return cut_phase(cut, [=, &backend](int64_t i, int) {
     const int64_t tile = i / pieces;
@@ -195,7 +197,7 @@ void run_piece(const MatmulCall& call, const Backend& backend, int worker, const
 }
 
 void plan_scratch(const MatmulCall& call, Scratch& scratch) {
-  const int64_t tiles = (call.x.rows + kTileRows - 1) / kTileRows;
+  const int64_t tiles = ceil_div(call.x.rows, kTileRows);
   scratch.want_shared(tiles * tile_bytes(*call.weight));
   scratch.want_own(std::max(own_bytes(*call.weight), layout_of(*call.weight, 1).bytes));
 }
@@ -259,7 +261,7 @@ Phases matmul_phases(const MatmulCall& call, const Backend& backend) {
   Phase product;
   product.chunks = [cut] {
     const Cut now = cut();
-    return (now.count + now.size - 1) / now.size;
+    return ceil_div(now.count, now.size);
   };
   product.run = [cut, call, &backend](int64_t chunk, int worker) {
     const Cut now = cut();

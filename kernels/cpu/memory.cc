@@ -4,6 +4,8 @@
 
 #include <new>
 
+#include "kernels/rounding.h"
+
 namespace chorus::kernels {
 namespace {
 
@@ -15,7 +17,7 @@ constexpr int64_t kHugePage = int64_t{2} << 20;
 Memory::Memory(int64_t bytes) {
   if (bytes == 0) return;
   const int64_t unit = bytes >= 2 * kHugePage ? kHugePage : kPage;
-  bytes_ = (bytes + unit - 1) / unit * unit;
+  bytes_ = round_up(bytes, unit);
   void* mapped = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) throw std::bad_alloc();
   data_ = static_cast<std::byte*>(mapped);

@@ -6,6 +6,7 @@
 
 #include "kernels/half.h"
 #include "kernels/quant.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels {
 namespace {
@@ -48,10 +49,6 @@ PackFormat format_of(WeightType type) {
 
 bool quantised(const PackFormat& format) {
   return format.source_cols > 1;
-}
-
-int64_t round_up(int64_t n, int64_t unit) {
-  return (n + unit - 1) / unit * unit;
 }
 
 // One source block taken apart: unsigned weights, and its scales as stored.
@@ -256,7 +253,7 @@ PackedSegment plan_segment(const WeightPart& part, const PackFormat& format, con
   segment.quantised = quantised(format);
   segment.correction = format.correction;
   segment.rows = part.rows.size();
-  segment.groups = (segment.rows + kLaneRows - 1) / kLaneRows;
+  segment.groups = ceil_div(segment.rows, kLaneRows);
   if (segment.quantised) {
     assert(part.source_cols % format.source_cols == 0);
     segment.blocks = padded.size() / kBlockCols;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/quant.h"
+#include "kernels/rounding.h"
 #include "kernels/route.h"
 
 namespace chorus::kernels {
@@ -52,7 +53,7 @@ Phase norm_phase(const NormCall& call, const Backend& backend) {
 
 Phase gate_phase(const View& out, const View& gate_up, Gate gate, const Backend& backend) {
   const auto loop = gate == Gate::silu ? backend.kernels.silu_gate : backend.kernels.gelu_gate;
-  const int64_t pieces = (out.cols + kGateCols - 1) / kGateCols;
+  const int64_t pieces = ceil_div(out.cols, kGateCols);
   const auto cut = [&backend, gate_up, pieces] {
     const Cut rows = cut_rows(gate_up, backend);
     return Cut{rows.count * pieces, rows.size};
@@ -66,7 +67,7 @@ Phase gate_phase(const View& out, const View& gate_up, Gate gate, const Backend&
 }
 
 Phase soft_cap_phase(const View& x, float cap, const Backend& backend) {
-  const int64_t pieces = (x.cols + kGateCols - 1) / kGateCols;
+  const int64_t pieces = ceil_div(x.cols, kGateCols);
   const auto cut = [&backend, x, pieces] {
     const Cut rows = cut_rows(x, backend);
     return Cut{rows.count * pieces, rows.size};

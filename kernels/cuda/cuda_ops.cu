@@ -25,6 +25,7 @@
 #include "kernels/cuda/weights.h"
 #include "kernels/cuda_ranks.h"
 #include "kernels/ops.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -42,7 +43,7 @@ int64_t bucket_of(int64_t rows) {
   if (rows <= 2) return rows;
   if (rows <= 4) return 4;
   for (int64_t step = 8; step <= 64; step *= 2) {
-    if (rows <= step * 4) return (rows + step - 1) / step * step;
+    if (rows <= step * 4) return round_up(rows, step);
   }
   return rows;
 }

@@ -33,6 +33,7 @@
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/ptx.h"
 #include "kernels/cuda/quantised.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -437,8 +438,8 @@ template <typename T, int tiles, bool gated>
 void launch_tiles(const Product& product, int64_t items, cudaStream_t stream) {
   constexpr int kColumns = gated ? 16 : 32;
   launch(pairs_kernel<T, tiles, gated>,
-         dim3(unsigned((product.out_stride + kColumns - 1) / kColumns), unsigned(items)),
-         dim3(kThreads), sizeof(SliceSums<tiles>), stream, product);
+         dim3(unsigned(ceil_div(product.out_stride, kColumns)), unsigned(items)), dim3(kThreads),
+         sizeof(SliceSums<tiles>), stream, product);
 }
 
 // Pieces of lists that there can be: of every expert's list the last may be short.
@@ -468,13 +469,9 @@ void launch_product(const Product& product, WeightFormat format, cudaStream_t st
   if (format == WeightFormat::f16) return launch_pairs<__half, gated>(product, stream);
   constexpr int kColumns = kThreads / 32;
   launch(f32_pairs_kernel<gated>,
-         dim3(unsigned((product.out_stride + kColumns - 1) / kColumns),
+         dim3(unsigned(ceil_div(product.out_stride, kColumns)),
               unsigned(items_max(product.pairs, kF32Tokens))),
          dim3(kThreads), 0, stream, product);
-}
-
-int64_t aligned(int64_t bytes) {
-  return (bytes + 255) / 256 * 256;
 }
 
 bool quantised(const ExpertsArgs& args) {
@@ -493,19 +490,19 @@ Layout layout_of(const ExpertsArgs& args, int64_t rows) {
   const int64_t experts = std::ssize(args.down), pairs = rows * args.experts.cols;
   const int64_t out_row_bytes = down.rows * int64_t{sizeof(float)};
   Layout at;
-  at.lists = aligned(experts * int64_t{sizeof(int32_t)});
-  at.x = at.lists + aligned(experts * rows * int64_t{sizeof(int32_t)});
+  at.lists = round_up(experts * int64_t{sizeof(int32_t)}, 256);
+  at.x = at.lists + round_up(experts * rows * int64_t{sizeof(int32_t)}, 256);
   if (!quantised(args)) {
     at.gated = at.x + operand_bytes(gate_up, rows);
     at.parts = at.gated + operand_bytes(down, pairs);
-    at.end = at.parts + aligned(pairs * out_row_bytes);
+    at.end = at.parts + round_up(pairs * out_row_bytes, 256);
     return at;
   }
   const int64_t element = bytes_of(args.x.type);
-  at.gated = at.x + aligned(rows * gate_up.cols * element);
-  at.parts = at.gated + aligned(rows * down.cols * element);
-  at.down = at.parts + aligned(pairs * out_row_bytes);
-  at.product = at.end = at.down + aligned(rows * out_row_bytes);
+  at.gated = at.x + round_up(rows * gate_up.cols * element, 256);
+  at.parts = at.gated + round_up(rows * down.cols * element, 256);
+  at.down = at.parts + round_up(pairs * out_row_bytes, 256);
+  at.product = at.end = at.down + round_up(rows * out_row_bytes, 256);
   return at;
 }
 
@@ -517,7 +514,7 @@ void launch_lists(const Pairs& pairs, cudaStream_t stream) {
 template <bool take>
 void launch_move(const Move& move, cudaStream_t stream) {
   launch(move_kernel<take>,
-         dim3(unsigned(move.pairs.rows), unsigned((move.cols + kSumThreads - 1) / kSumThreads)),
+         dim3(unsigned(move.pairs.rows), unsigned(ceil_div(move.cols, kSumThreads))),
          dim3(kSumThreads), 0, stream, move);
 }
 
@@ -604,8 +601,8 @@ void route_experts(const RouteArgs& args, cudaStream_t stream) {
                     .chosen = int(args.experts.cols),
                     .sigmoid = args.score == RouterScore::sigmoid,
                     .normalised = args.normalised};
-  launch(route_kernel, dim3(unsigned((route.rows + kRouteWarps - 1) / kRouteWarps)),
-         dim3(kRouteWarps * 32), 0, stream, route);
+  launch(route_kernel, dim3(unsigned(ceil_div(route.rows, kRouteWarps))), dim3(kRouteWarps * 32), 0,
+         stream, route);
 }
 
 std::vector<const void*> expert_pointers(const ExpertsArgs& args) {
@@ -669,7 +666,7 @@ void experts(const ExpertsArgs& args, int64_t rows, const void* const* pointers,
       .cols = int(args.out.cols),
       .chosen = pairs.chosen,
       .add = args.add};
-  launch(sum_kernel, dim3(unsigned(rows), unsigned((sum.cols + kSumThreads - 1) / kSumThreads)),
+  launch(sum_kernel, dim3(unsigned(rows), unsigned(ceil_div(sum.cols, kSumThreads))),
          dim3(kSumThreads), 0, stream, sum);
 }
 

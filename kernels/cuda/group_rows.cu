@@ -7,6 +7,7 @@
 #include "kernels/cuda/elements.h"
 #include "kernels/cuda/ptx.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -64,7 +65,7 @@ void OrderedSum::add(View x, cudaStream_t stream) {
   if (count == 0) return;
   copy_on_device(gathered + group_.rank() * count, x.data, count * bytes_of(x.type), stream);
   group_.all_gather(gathered, count, stream);
-  const auto blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
+  const auto blocks = static_cast<unsigned>(ceil_div(count, kThreads));
   launch(add_ranks_kernel, dim3(blocks), dim3(kThreads), 0, stream, static_cast<float*>(x.data),
          gathered, count, group_.ranks());
 }

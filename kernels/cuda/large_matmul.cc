@@ -2,6 +2,8 @@
 
 #include <initializer_list>
 
+#include "kernels/rounding.h"
+
 namespace chorus::kernels::cuda {
 namespace {
 
@@ -11,10 +13,6 @@ namespace {
 constexpr int64_t kTileOverhead = 24;
 constexpr int64_t kSplitKMin = 1024;  // k of a split
 constexpr int64_t kSplitCost = 32;    // in a quarter of the same unit
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 }  // namespace
 

@@ -12,6 +12,7 @@
 #include "kernels/cuda/matmul_hopper.h"
 #include "kernels/cuda/ptx.h"
 #include "kernels/cuda/quantised.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -49,9 +50,8 @@ int64_t few_sums_bytes(const DeviceWeight& weight, int64_t rows_max, const Devic
   const int64_t groups = sum_order({.n = weight.rows, .k = weight.cols}, limits).groups;
   if (groups == 1) return 0;
   const int64_t rows_at_once = deterministic ? kTokensAtOnce : kFewRowsMax;
-  const int64_t rows =
-      std::min<int64_t>((rows_max + kFewRowsMax - 1) / kFewRowsMax * kFewRowsMax, rows_at_once);
-  const int64_t tiles = (weight.rows + kTileWeightRows - 1) / kTileWeightRows;  // gated or not
+  const int64_t rows = std::min<int64_t>(round_up(rows_max, kFewRowsMax), rows_at_once);
+  const int64_t tiles = ceil_div(weight.rows, kTileWeightRows);  // gated or not
   return groups * tiles * kTileWeightRows * rows * int64_t{sizeof(float)};
 }
 
@@ -78,8 +78,7 @@ void launch_many(const MatmulArgs& args, void* sums, cudaStream_t stream) {
 }  // namespace
 
 int64_t operand_bytes(const DeviceWeight& weight, int64_t rows) {
-  const int64_t bytes = rows * weight.stride * bytes_of(type_of(weight.format));
-  return (bytes + 255) / 256 * 256;
+  return round_up(rows * weight.stride * bytes_of(type_of(weight.format)), 256);
 }
 
 View as_operand(View x, const DeviceWeight& weight, void* memory, cudaStream_t stream) {

@@ -8,6 +8,7 @@
 #include "kernels/cuda/epilogue.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -101,8 +102,8 @@ __global__ void __launch_bounds__(kThreads, 4) f32_kernel(const Product p) {
 
 template <int tokens>
 void launch_f32(const Product& product, cudaStream_t stream) {
-  const dim3 grid(static_cast<unsigned>((product.epilogue.rows + tokens - 1) / tokens),
-                  static_cast<unsigned>((product.epilogue.columns + kColumns - 1) / kColumns));
+  const dim3 grid(static_cast<unsigned>(ceil_div(product.epilogue.rows, tokens)),
+                  static_cast<unsigned>(ceil_div(product.epilogue.columns, kColumns)));
   if (product.epilogue.gated) {
     launch(f32_kernel<tokens, true>, grid, dim3(kThreads), sizeof(Shared<tokens, true>), stream,
            product);

@@ -19,6 +19,7 @@
 #include "kernels/cuda/epilogue.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -284,7 +285,7 @@ void launch_tiles(Product product, const MatmulPlan& plan, cudaStream_t stream) 
   const int64_t rows = product.epilogue.rows;
   const int64_t at_once = plan.order.groups > 1 ? kTokensAtOnce : rows;
   for (int64_t first = 0; first < rows; first += at_once) {
-    const int64_t blocks = (std::min(at_once, rows - first) + kTokens - 1) / kTokens;
+    const int64_t blocks = ceil_div(std::min(at_once, rows - first), kTokens);
     assert(plan.order.groups == 1 || plan.blocks_rows * blocks <= kTileCountersMax);
     product.first_token = int(first);
     launch(tiles_kernel<T, tiles, gated>,

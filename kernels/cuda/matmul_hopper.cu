@@ -31,6 +31,7 @@
 #include "kernels/cuda/gate.h"
 #include "kernels/cuda/hopper.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -300,7 +301,7 @@ void launch_tiles(const MatmulArgs& args, const HopperPlan& plan, float* partial
   const DeviceWeight& weight = *args.weight;
   const auto element = args.x.type == DType::f16 ? hopper::Element::f16 : hopper::Element::bf16;
   const int out_columns = args.gated ? columns / 2 : columns;
-  const int steps = int((weight.cols + kTileK - 1) / kTileK);
+  const int steps = int(ceil_div(weight.cols, kTileK));
   Job job{.out = args.out.data,
           .bias = args.bias,
           .live = args.x.live_rows,
@@ -308,16 +309,16 @@ void launch_tiles(const MatmulArgs& args, const HopperPlan& plan, float* partial
           .columns = int(args.out.cols),
           .k = int(weight.cols),
           .splits = 1,
-          .split_steps = (steps + plan.splits - 1) / plan.splits,
+          .split_steps = int(ceil_div(steps, plan.splits)),
           .second_box = args.gated ? int(args.out.cols) : columns / 2,
           .gated = args.gated,
           .out_f32 = args.out.type == DType::f32,
           .gate = args.gate};
-  job.splits = (steps + job.split_steps - 1) / job.split_steps;  // none is empty
+  job.splits = int(ceil_div(steps, job.split_steps));  // none is empty
   const Job whole = job;
   if (job.splits > 1) job.out = partial, job.out_f32 = true, job.bias = nullptr;
-  const int64_t parts = (args.x.rows + kTileRows - 1) / kTileRows *
-                        ((args.out.cols + out_columns - 1) / out_columns) * job.splits;
+  const int64_t parts =
+      ceil_div(args.x.rows, kTileRows) * ceil_div(args.out.cols, out_columns) * job.splits;
   const CUtensorMap x = hopper::make_tensor_map(
       {args.x.data, element, args.x.rows, args.x.cols, args.x.cols}, kTileRows);
   const CUtensorMap w = hopper::make_tensor_map(
@@ -326,7 +327,7 @@ void launch_tiles(const MatmulArgs& args, const HopperPlan& plan, float* partial
          dim3(unsigned(std::min<int64_t>(parts, args.limits.multiprocessors))), dim3(kThreads),
          sizeof(Shared<columns>), stream, x, w, job);
   if (job.splits == 1) return;
-  const dim3 grid(unsigned(args.x.rows), unsigned((args.out.cols + 1023) / 1024));
+  const dim3 grid(unsigned(args.x.rows), unsigned(ceil_div(args.out.cols, 1024)));
   launch(whole.out_f32 ? add_splits_kernel<float> : add_splits_kernel<T>, grid, dim3(256), 0,
          stream, partial, whole);
 }

@@ -12,6 +12,7 @@
 #include "kernels/cuda/epilogue.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -141,8 +142,8 @@ void matmul_many(const MatmulArgs& args, cudaStream_t stream) {
                   .granules = static_cast<int>(args.x.cols / 8),
                   .epilogue = epilogue_of(args)};
   const int64_t columns = args.gated ? kTile / 2 : kTile;
-  product.token_blocks = static_cast<int>((args.x.rows + kTile - 1) / kTile);
-  product.column_blocks = static_cast<int>((product.epilogue.columns + columns - 1) / columns);
+  product.token_blocks = static_cast<int>(ceil_div(args.x.rows, kTile));
+  product.column_blocks = static_cast<int>(ceil_div(product.epilogue.columns, columns));
   const auto blocks = static_cast<unsigned>(product.token_blocks * product.column_blocks);
   const auto with = [&](auto kernel) {
     launch(kernel, dim3(blocks), dim3(kThreads), sizeof(Shared), stream, product);

@@ -15,6 +15,7 @@
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/host_gather.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 
@@ -24,7 +25,7 @@ constexpr int64_t kWordsAlign = 256;
 constexpr uint32_t kWord = 0x43484f52;  // and the rank on top
 
 int64_t words_at(int64_t bytes) {
-  return (bytes + kWordsAlign - 1) / kWordsAlign * kWordsAlign;
+  return round_up(bytes, kWordsAlign);
 }
 
 __global__ void leave_word_kernel(uint32_t* at, uint32_t word) {
@@ -123,8 +124,7 @@ void* open(const Shown& shown, std::string& why_not) {
 PeerWindows::PeerWindows(Collective& collective, int64_t bytes)
     : rank_(collective.rank()),
       own_(allocate(
-          (words_at(bytes) + collective.ranks() * int64_t{sizeof(uint32_t)} + kPageBytes - 1) /
-          kPageBytes * kPageBytes)),
+          round_up(words_at(bytes) + collective.ranks() * int64_t{sizeof(uint32_t)}, kPageBytes))),
       all_(static_cast<size_t>(collective.ranks())) {
   std::string objection;
   const std::vector<Shown> shown = gather_on_host(collective, show(own_.get(), objection));

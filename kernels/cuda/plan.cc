@@ -2,14 +2,12 @@
 
 #include <algorithm>
 
+#include "kernels/rounding.h"
+
 namespace chorus::kernels::cuda {
 namespace {
 
 constexpr int64_t kGroupStepsMin = 16;  // steps of 32 in a group: below, splitting costs more
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 // Blocks of kTileWeightRows that cover the weight; gated ones take half gate, half up rows.
 int64_t tiles_of(const MatmulShape& shape) {

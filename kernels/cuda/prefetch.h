@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "kernels/rounding.h"
+
 namespace chorus::kernels::cuda {
 
 struct Prefetch {
@@ -12,9 +14,7 @@ struct Prefetch {
   int64_t bytes = 0;
   static constexpr int64_t kBytesPerBlock = 1 << 20;
   // How many blocks it takes, behind those that the kernel has itself.
-  unsigned blocks() const {
-    return static_cast<unsigned>((bytes + kBytesPerBlock - 1) / kBytesPerBlock);
-  }
+  unsigned blocks() const { return static_cast<unsigned>(ceil_div(bytes, kBytesPerBlock)); }
 };
 
 }  // namespace chorus::kernels::cuda

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/cuda/quantised_few.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -26,7 +27,7 @@ bool goes_plain(const DeviceWeight& weight, int64_t rows) {
 }
 
 int64_t plain_bytes(const DeviceWeight& weight) {
-  return (weight.rows * weight.cols * 2 + 255) / 256 * 256;
+  return round_up(weight.rows * weight.cols * 2, 256);
 }
 
 // What the weight becomes for many rows.
@@ -169,8 +170,8 @@ void matmul_quantised(const MatmulArgs& args, void* workspace, bool deterministi
   few.epilogue.type = DType::f32;
   few.epilogue.columns = weight.rows;
   multiply(few, weight, args.x.type, stream);
-  launch(gate_kernel, dim3(unsigned(gate.rows), unsigned((gate.columns + 255) / 256)), dim3(256), 0,
-         stream, static_cast<const float*>(workspace), gate);
+  launch(gate_kernel, dim3(unsigned(gate.rows), unsigned(ceil_div(gate.columns, 256))), dim3(256),
+         0, stream, static_cast<const float*>(workspace), gate);
 }
 
 }  // namespace chorus::kernels::cuda

@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/quantised.h"
 #include "kernels/cuda/quantised_codes.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -63,7 +64,7 @@ template <Coding coding>
 void dequantise_segment(const QuantisedSegment& segment, DType type, void* out, int64_t cols,
                         cudaStream_t stream) {
   const int64_t tiles = segment.row_tiles * segment.col_tiles;
-  const dim3 blocks(unsigned((tiles + kWarps - 1) / kWarps));
+  const dim3 blocks(unsigned(ceil_div(tiles, kWarps)));
   if (type == DType::bf16) {
     launch(dequantise_kernel<coding, __nv_bfloat16>, blocks, dim3(kWarps * 32), 0, stream, segment,
            static_cast<__nv_bfloat16*>(out), cols);

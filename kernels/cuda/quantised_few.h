@@ -14,6 +14,7 @@
 
 #include "kernels/cuda/epilogue.h"
 #include "kernels/cuda/quantised_codes.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 
@@ -300,7 +301,7 @@ __global__ void __launch_bounds__(2 * kFewSlices * 32)
 // A step serves one row of x and thirty-two alike where memory bounds it; more rows take turns.
 template <Coding coding, typename X, int n_tiles>
 void launch_few_rows(const FewRowsArgs& args, int row_tiles, cudaStream_t stream) {
-  const auto turns = unsigned((args.epilogue.rows + 8 * n_tiles - 1) / (8 * n_tiles));
+  const auto turns = unsigned(ceil_div(args.epilogue.rows, 8 * n_tiles));
   launch(few_rows_kernel<coding, X, n_tiles>, dim3(unsigned(row_tiles), turns),
          dim3(unsigned(kFewSlices * 32 * (args.epilogue.gated ? 2 : 1))),
          sizeof(FewShared<n_tiles>), stream, args);

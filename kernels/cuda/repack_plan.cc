@@ -4,20 +4,17 @@
 #include <cassert>
 
 #include "kernels/quant.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
-
-int64_t round_up(int64_t n, int64_t unit) {
-  return (n + unit - 1) / unit * unit;
-}
 
 // A part's columns from the last border of `unit` on, so that groups begin where tiles do.
 void keep_order(PartPlan& plan, int64_t unit) {
   const Range& cols = plan.part->cols;
   const int64_t first = cols.begin / unit * unit;
   plan.segment.lead = cols.begin - first;
-  plan.segment.col_tiles = round_up(cols.end - first, kTileCols) / kTileCols;
+  plan.segment.col_tiles = ceil_div(cols.end - first, kTileCols);
 }
 
 // GPTQ's act-order: columns of one group stand anywhere. They are brought together, and each
@@ -147,7 +144,7 @@ PartPlan plan_of(const WeightPart& part) {
   plan_columns(plan);
   plan.facts = facts_of(plan.segment.coding);
   plan.segment.rows = part.rows.size();
-  plan.segment.row_tiles = round_up(plan.segment.rows, kTileRows) / kTileRows;
+  plan.segment.row_tiles = ceil_div(plan.segment.rows, kTileRows);
   if (has_scales(part.type)) list_groups(plan);
   return plan;
 }
@@ -173,13 +170,13 @@ Runs codes_of(const WeightPart& part, Range rows, int64_t first) {
     return {.from = part.data + (first / kWordCodes * part.source_rows + rows.begin) * kWordBytes,
             .pitch = part.source_rows * kWordBytes,
             .bytes = rows.size() * kWordBytes,
-            .count = round_up(end - first, kWordCodes) / kWordCodes};
+            .count = ceil_div(end - first, kWordCodes)};
   }
   if (part.type == WeightType::i4_awq) {
     const int64_t pitch = part.source_rows / kWordCodes * kWordBytes;
     return {.from = part.data + first * pitch + rows.begin / kWordCodes * kWordBytes,
             .pitch = pitch,
-            .bytes = round_up(rows.size(), kWordCodes) / kWordCodes * kWordBytes,
+            .bytes = ceil_div(rows.size(), kWordCodes) * kWordBytes,
             .count = end - first};
   }
   const int64_t pitch = row_bytes(part.type, part.source_cols);
@@ -227,7 +224,7 @@ void add_zeros(RepackSlice& slice, const PartPlan& plan, Range rows) {
   const WeightPart& part = *plan.part;
   if (part.scales.zeros == nullptr) return;
   Runs& zeros = slice.zeros;
-  const Range words = {rows.begin / kWordCodes, round_up(rows.end, kWordCodes) / kWordCodes};
+  const Range words = {rows.begin / kWordCodes, ceil_div(rows.end, kWordCodes)};
   slice.zero_row_step = slice.zero_col_step = kWordBytes;
   if (part.type == WeightType::i4_packed) {
     zeros.pitch = part.scales.row_stride * kWordBytes;
@@ -237,7 +234,7 @@ void add_zeros(RepackSlice& slice, const PartPlan& plan, Range rows) {
     take(slice, zeros);
     slice.zero_row_step = zeros.staged_pitch;
   } else {
-    zeros.pitch = round_up(part.source_rows, kWordCodes) / kWordCodes * kWordBytes;
+    zeros.pitch = ceil_div(part.source_rows, kWordCodes) * kWordBytes;
     zeros.from = part.scales.zeros + plan.group_begin * zeros.pitch + words.begin * kWordBytes;
     zeros.bytes = words.size() * kWordBytes;
     zeros.count = plan.group_count;

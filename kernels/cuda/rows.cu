@@ -16,6 +16,7 @@
 #include "kernels/cuda/gate.h"
 #include "kernels/cuda/norm_row.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -160,7 +161,7 @@ __global__ void __launch_bounds__(kThreadsMax) copy_kernel(CopyKernelArgs<Out, I
 }
 
 dim3 grid_of(int64_t rows, int64_t cols, int threads) {
-  const int64_t pieces = (groups_of(cols) + threads - 1) / threads;
+  const int64_t pieces = ceil_div(groups_of(cols), threads);
   return dim3(static_cast<unsigned>(rows), static_cast<unsigned>(pieces));
 }
 

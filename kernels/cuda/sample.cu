@@ -30,6 +30,7 @@
 
 #include "kernels/cuda/elements.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -955,7 +956,7 @@ __global__ void __launch_bounds__(kThreads, 2) weigh_kernel(SampleKernelArgs arg
 // --- host
 
 int parts_of(const SampleArgs& args) {
-  return static_cast<int>((args.vocab.size() + kPart - 1) / kPart);
+  return static_cast<int>(ceil_div(args.vocab.size(), kPart));
 }
 
 // Cuts the workspace; with `memory` null only its size counts.
@@ -965,7 +966,7 @@ int64_t cut_workspace(Workspace& work, const SampleArgs& args, std::byte* memory
   const auto take = [&](auto*& to, int64_t count) {
     using T = std::remove_reference_t<decltype(*to)>;
     if (memory != nullptr) to = reinterpret_cast<T*>(memory + bytes);
-    bytes += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
+    bytes += round_up(count * static_cast<int64_t>(sizeof(T)), 256);
   };
   take(work.counters, rows * 2);
   take(work.found, rows);

@@ -19,6 +19,7 @@
 #include "kernels/cuda/elements.h"
 #include "kernels/cuda/kv_blocks.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/rounding.h"
 
 namespace chorus::kernels::cuda {
 namespace {
@@ -226,11 +227,11 @@ void launch_split(SplitArgs<Kv> args, cudaStream_t stream) {
   args.lanes = 1;
   while (args.lanes < 32 && args.lanes < shares) args.lanes *= 2;
   const int heads = args.q_heads + 2 * args.kv_heads;
-  int threads = (heads * args.lanes + 31) / 32 * 32;
+  int threads = static_cast<int>(round_up(heads * args.lanes, 32));
   if (threads > kThreadsMax) threads = kThreadsMax;
   const int heads_per_block = threads / args.lanes;
   const dim3 grid(static_cast<unsigned>(args.rows) + args.ahead.blocks(),
-                  static_cast<unsigned>((heads + heads_per_block - 1) / heads_per_block));
+                  static_cast<unsigned>(ceil_div(heads, heads_per_block)));
   const auto kernel = !wide                  ? split_qkv_kernel<1, kHeadDimMax / 64, Kv>
                       : shares <= args.lanes ? split_qkv_kernel<kWide, 1, Kv>
                                              : split_qkv_kernel<kWide, kHeadDimMax / 256, Kv>;

@@ -10,11 +10,13 @@
 #include <limits>
 #include <stdexcept>
 
+#include "kernels/rounding.h"
 #include "shard/step/start.h"
 
 namespace chorus::step {
 
 using kernels::Adjustment;
+using kernels::ceil_div;
 using kernels::penalised;
 using kernels::Sampled;
 using kernels::SamplingParams;
@@ -44,10 +46,6 @@ int64_t memory_available_bytes() {
 
 bool begins_with(const std::vector<int32_t>& whole, const std::vector<int32_t>& part) {
   return part.size() <= whole.size() && std::equal(part.begin(), part.end(), whole.begin());
-}
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
 }
 
 }  // namespace

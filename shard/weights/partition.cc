@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "kernels/rounding.h"
+
 namespace chorus::weights {
 namespace {
 
@@ -12,7 +14,7 @@ using kernels::Range;
 
 // Cuts `count` into `ranks` ranges whose borders are multiples of `unit` (but for the end).
 Range cut(int64_t count, int64_t unit, int rank, int ranks) {
-  const int64_t units = (count + unit - 1) / unit;
+  const int64_t units = kernels::ceil_div(count, unit);
   const auto border = [&](int64_t r) { return std::min(count, units * r / ranks * unit); };
   return {border(rank), border(rank + 1)};
 }
@@ -31,7 +33,7 @@ Partition partition(const ModelShape& shape, int rank, int ranks) {
     part.heads = {part.kv_heads.begin * group, part.kv_heads.end * group};
   } else {
     part.heads = cut(shape.heads, 1, rank, ranks);
-    part.kv_heads = {part.heads.begin / group, (part.heads.end + group - 1) / group};
+    part.kv_heads = {part.heads.begin / group, kernels::ceil_div(part.heads.end, group)};
   }
   // Multiples of 32 keep most cuts on the borders of quantised blocks; where they fall inside one
   // (K quants of 256), both ranks hold that block. Small layers are cut finer, so that none is

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "kernels/rounding.h"
 #include "modelfile/error.h"
 
 namespace chorus::weights {
@@ -181,7 +182,7 @@ void expect_shape(const Tensor& tensor, const std::vector<int64_t>& shape) {
 }
 
 int64_t groups_of(int64_t cols, int64_t group) {
-  return group == 0 ? 1 : (cols + group - 1) / group;
+  return group == 0 ? 1 : kernels::ceil_div(cols, group);
 }
 
 // A group for each column, each a group that there are scales for.
@@ -268,7 +269,7 @@ ScaledMatrix packed(const Quantisation& quantisation, const std::string& layer, 
     }
   }
   if (const Tensor* zeros = find(layer + ".weight_zero_point"); zeros != nullptr) {
-    expect(*zeros, TensorType::i32, {(matrix.rows + kWordCodes - 1) / kWordCodes, groups});
+    expect(*zeros, TensorType::i32, {kernels::ceil_div(matrix.rows, kWordCodes), groups});
     matrix.scales.zeros = zeros->data.data();
   }
   const Tensor* group_of = find(layer + ".weight_g_idx");

@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/device_weight.h"
 #include "kernels/half.h"
+#include "kernels/rounding.h"
 #include "tests/emulation/schedules.h"
 
 using namespace chorus;
@@ -179,7 +180,7 @@ class Mixture {
   void add(std::vector<Matrix>& matrices, std::vector<Weight>& weights, int64_t rows, int64_t cols,
            uint32_t seed) const {
     const int64_t granule = 16 / kernels::bytes_of(shape_.operand);
-    const int64_t stride = (cols + granule - 1) / granule * granule;
+    const int64_t stride = kernels::round_up(cols, granule);
     const float scale = 1 / std::sqrt(static_cast<float>(cols));
     matrices.emplace_back(shape_.operand, rows, cols, stride,
                           random_floats(rows * cols, seed, scale));

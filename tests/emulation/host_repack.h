@@ -14,6 +14,7 @@
 #include "kernels/cuda/quantised_layout.h"
 #include "kernels/half.h"
 #include "kernels/quant.h"
+#include "kernels/rounding.h"
 
 namespace chorus::tests::host_repack {
 
@@ -28,10 +29,6 @@ using kernels::cuda::kTileCols;
 using kernels::cuda::kTileRows;
 using kernels::cuda::kTileSteps;
 using kernels::cuda::QuantisedSegment;
-
-inline int64_t round_up(int64_t n, int64_t unit) {
-  return (n + unit - 1) / unit * unit;
-}
 
 // What is made of a part.
 struct Plan {
