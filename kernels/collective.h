@@ -33,4 +33,11 @@ class Collective {
                           Workers& workers) = 0;
 };
 
+// Of a thread that calls alone.
+class OneWorker final : public Collective::Workers {
+ public:
+  int count() const override { return 1; }
+  void barrier() override {}
+};
+
 }  // namespace chorus::kernels

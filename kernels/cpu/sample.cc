@@ -13,12 +13,6 @@
 namespace chorus::kernels {
 namespace {
 
-class OneWorker final : public Collective::Workers {
- public:
-  int count() const override { return 1; }
-  void barrier() override {}
-};
-
 View only_row(const View& view, int64_t row) {
   View one = view;
   one.data = static_cast<std::byte*>(view.data) + row * view.cols * bytes_of(view.type);

@@ -8,12 +8,6 @@
 
 namespace chorus::kernels::cuda {
 
-class OneWorker final : public Collective::Workers {
- public:
-  int count() const override { return 1; }
-  void barrier() override {}
-};
-
 // Every rank's, in the order of ranks. Returns when all have come.
 template <class T>
 std::vector<T> gather_on_host(Collective& collective, const T& own) {

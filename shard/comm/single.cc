@@ -7,12 +7,6 @@
 namespace chorus::comm {
 namespace {
 
-class OneThread final : public kernels::Collective::Workers {
- public:
-  int count() const override { return 1; }
-  void barrier() override {}
-};
-
 class Single final : public Communicator {
  public:
   int rank() const override { return 0; }
@@ -33,8 +27,8 @@ class Single final : public Communicator {
 }  // namespace
 
 void Communicator::all_gather(std::byte* out, const std::byte* in, int64_t bytes) {
-  OneThread workers;
-  all_gather(out, in, bytes, 0, workers);
+  kernels::OneWorker alone;
+  all_gather(out, in, bytes, 0, alone);
 }
 
 std::unique_ptr<Communicator> make_single() {

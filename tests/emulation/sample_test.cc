@@ -34,12 +34,6 @@ struct Outcome {
   std::vector<int32_t> counts;
 };
 
-class OneWorker final : public kernels::Collective::Workers {
- public:
-  int count() const override { return 1; }
-  void barrier() override {}
-};
-
 // One step's buffers, of which the first `live` rows count.
 class Step {
  public:
@@ -63,7 +57,7 @@ class Step {
 
   Outcome on_host() {
     return run([](const kernels::SampleArgs& args) {
-      OneWorker alone;
+      kernels::OneWorker alone;
       kernels::HostSampler(args, nullptr).run(0, alone);
     });
   }
