@@ -33,6 +33,10 @@ __device__ inline Layout& shared_memory() {
 }
 
 #ifdef __CUDACC__
+inline std::string text_of(cudaError_t error) {
+  return std::string(cudaGetErrorString(error)) + " (" + cudaGetErrorName(error) + ")";
+}
+
 // Lets `kernel` have `bytes` of shared memory on the device of the calling thread, which above
 // 48 KB it must be told, once. Throws where the device has less.
 inline void allow_shared_memory(const void* kernel, size_t bytes) {
@@ -45,7 +49,7 @@ inline void allow_shared_memory(const void* kernel, size_t bytes) {
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
   if (error != cudaSuccess) {
     throw DeviceError("a kernel asks for " + std::to_string(bytes) +
-                      " bytes of shared memory: " + cudaGetErrorString(error));
+                      " bytes of shared memory: " + text_of(error));
   }
   most = bytes;
 }
@@ -54,8 +58,7 @@ inline void check_launch(cudaError_t error, const void* kernel) {
   if (error == cudaSuccess) return;
   const char* name = nullptr;
   cudaFuncGetName(&name, kernel);
-  throw DeviceError(std::string("launch of ") + (name ? name : "a kernel") + ": " +
-                    cudaGetErrorString(error) + " (" + cudaGetErrorName(error) + ")");
+  throw DeviceError(std::string("launch of ") + (name ? name : "a kernel") + ": " + text_of(error));
 }
 #endif
 

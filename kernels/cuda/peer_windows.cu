@@ -78,9 +78,10 @@ struct Shown {
   char device[32] = {};  // on the bus, since processes may count devices differently
 };
 
-std::string text_of(cudaError_t error) {
-  cudaGetLastError();  // these errors do no harm to what follows
-  return std::string(cudaGetErrorString(error)) + " (" + cudaGetErrorName(error) + ")";
+// The text of an error that does no harm to what follows.
+std::string forget(cudaError_t error) {
+  cudaGetLastError();
+  return text_of(error);
 }
 
 // What other ranks need to reach `memory`; else fills `why_not`.
@@ -90,7 +91,7 @@ Shown show(void* memory, std::string& why_not) {
   cudaGetDevice(&device);
   cudaError_t error = cudaDeviceGetPCIBusId(shown.device, sizeof(shown.device), device);
   if (error == cudaSuccess) error = cudaIpcGetMemHandle(&shown.handle, memory);
-  if (error != cudaSuccess) why_not = "its memory cannot be shared: " + text_of(error);
+  if (error != cudaSuccess) why_not = "its memory cannot be shared: " + forget(error);
   return shown;
 }
 
@@ -100,7 +101,7 @@ void* open(const Shown& shown, std::string& why_not) {
   cudaGetDevice(&device);
   if (const cudaError_t error = cudaDeviceGetByPCIBusId(&peer, shown.device);
       error != cudaSuccess) {
-    why_not = "does not see GPU " + std::string(shown.device) + ": " + text_of(error);
+    why_not = "does not see GPU " + std::string(shown.device) + ": " + forget(error);
     return nullptr;
   }
   if (cudaDeviceCanAccessPeer(&can, device, peer) != cudaSuccess || can == 0) {
@@ -112,8 +113,7 @@ void* open(const Shown& shown, std::string& why_not) {
   if (const cudaError_t error =
           cudaIpcOpenMemHandle(&memory, shown.handle, cudaIpcMemLazyEnablePeerAccess);
       error != cudaSuccess) {
-    why_not =
-        "the memory of GPU " + std::string(shown.device) + " does not open: " + text_of(error);
+    why_not = "the memory of GPU " + std::string(shown.device) + " does not open: " + forget(error);
     return nullptr;
   }
   return memory;

@@ -14,9 +14,7 @@ namespace chorus::kernels::cuda {
 namespace {
 
 void check(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  throw DeviceError(std::string(what) + ": " + cudaGetErrorString(error) + " (" +
-                    cudaGetErrorName(error) + ")");
+  if (error != cudaSuccess) throw DeviceError(std::string(what) + ": " + text_of(error));
 }
 
 void refuse_if_full(cudaError_t error) {
@@ -43,7 +41,7 @@ int device_count(std::string& why_none) {
                std::to_string(driver % 1000 / 10) + ", this build needs a driver of CUDA " +
                std::to_string(CUDART_VERSION / 1000);
   } else {
-    why_none = std::string(cudaGetErrorString(error)) + " (" + cudaGetErrorName(error) + ")";
+    why_none = text_of(error);
   }
   return 0;
 }
