@@ -19,6 +19,7 @@
 //                  f16 scale.
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 
 #include "kernels/cuda/device_weight.h"
@@ -54,6 +55,35 @@ constexpr CodingFacts facts_of(Coding coding) {
     case Coding::e4m3:
       return {8, 0, 128, 0, 0};
   }
+  return {};
+}
+
+// What a checkpoint's type becomes. Codes of 4 bits become i4_by_128 where 128 columns share a
+// scale: the two differ in their scales alone.
+constexpr Coding coding_of(WeightType type) {
+  switch (type) {
+    case WeightType::q8_0:
+      return Coding::q8_0;
+    case WeightType::q4_1:
+      return Coding::q4_1;
+    case WeightType::q5_0:
+      return Coding::q5_0;
+    case WeightType::q4_k:
+      return Coding::q4_k;
+    case WeightType::q6_k:
+      return Coding::q6_k;
+    case WeightType::f8_e4m3:
+      return Coding::e4m3;
+    case WeightType::i4_gptq:
+    case WeightType::i4_awq:
+    case WeightType::i4_packed:
+      return Coding::i4_by_32;
+    case WeightType::f32:
+    case WeightType::f16:
+    case WeightType::bf16:
+      break;
+  }
+  assert(!"has_codings says no");
   return {};
 }
 

@@ -84,36 +84,6 @@ struct BlockOf<WeightType::q6_k> {
   using Type = BlockQ6_K;
 };
 
-template <WeightType type>
-constexpr bool is_i4() {
-  return type == WeightType::i4_gptq || type == WeightType::i4_awq || type == WeightType::i4_packed;
-}
-template <WeightType type>
-constexpr bool is_blocks() {
-  return !is_i4<type>() && type != WeightType::f8_e4m3;
-}
-
-// The coding of a type, as far as its codes go.
-template <WeightType type>
-constexpr CodingFacts facts_of_type() {
-  switch (type) {
-    case WeightType::q8_0:
-      return facts_of(Coding::q8_0);
-    case WeightType::q4_1:
-      return facts_of(Coding::q4_1);
-    case WeightType::q5_0:
-      return facts_of(Coding::q5_0);
-    case WeightType::q4_k:
-      return facts_of(Coding::q4_k);
-    case WeightType::q6_k:
-      return facts_of(Coding::q6_k);
-    case WeightType::f8_e4m3:
-      return facts_of(Coding::e4m3);
-    default:
-      return facts_of(Coding::i4_by_32);
-  }
-}
-
 __device__ inline const uint8_t* run_of(const Source& source, const Runs& runs, int64_t i) {
   return source.staged + runs.at + i * runs.staged_pitch;
 }
@@ -160,7 +130,7 @@ __device__ inline int col_in_slice(const Source& source, const Planes& to, int64
 template <WeightType type>
 __device__ inline void place_codes(const Source& source, const Planes& to, int64_t row_tile,
                                    int64_t col_tile) {
-  constexpr CodingFacts kFacts = facts_of_type<type>();
+  constexpr CodingFacts kFacts = facts_of(coding_of(type));
   constexpr int kWords = kFacts.bits;  // eight codes a step, four steps
   const int half = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int g = lane / 4, t = lane % 4;
@@ -274,7 +244,7 @@ __device__ inline void place_scales(const Source& source, const Planes& to, int6
   const auto* groups = reinterpret_cast<const int32_t*>(run_of(source, source.slice.groups, 0));
   uint8_t* scales = to.scales + ((row_tile * segment.col_tiles + col_tile) * kTileRows + in_tile) *
                                     to.facts.scale_bytes;
-  if constexpr (is_blocks<type>()) {
+  if constexpr (requires { typename BlockOf<type>::Type; }) {
     using Block = typename BlockOf<type>::Type;
     const auto* blocks = reinterpret_cast<const Block*>(run_of(source, source.slice.codes, row));
     if constexpr (Block::kElements == 256) {

@@ -37,7 +37,7 @@ void sort_by_group(PartPlan& plan) {
     fill_up(32);
   }
   fill_up(kTileCols);
-  plan.segment.coding = by_128 ? Coding::i4_by_128 : Coding::i4_by_32;
+  if (by_128) plan.segment.coding = Coding::i4_by_128;
   plan.segment.col_tiles = std::ssize(plan.columns) / kTileCols;
 }
 
@@ -56,14 +56,13 @@ void plan_i4(PartPlan& plan) {
   const bool fits = group % 32 == 0 || group >= part.source_cols;  // a tile's 32 columns share one
   if (!fits || !in_order(part)) return sort_by_group(plan);
   const bool by_128 = group % 128 == 0 || group >= part.source_cols;
-  plan.segment.coding = by_128 ? Coding::i4_by_128 : Coding::i4_by_32;
+  if (by_128) plan.segment.coding = Coding::i4_by_128;
   keep_order(plan, by_128 ? 128 : 32);
 }
 
 void plan_e4m3(PartPlan& plan) {
   const WeightPart& part = *plan.part;
   const WeightScales& scales = part.scales;
-  plan.segment.coding = Coding::e4m3;
   keep_order(plan, kTileCols);
   const bool by_cols = scales.col_stride != 0;
   const bool by_rows = scales.row_stride != 0;
@@ -84,34 +83,12 @@ bool has_coding(const WeightPart& part) {
   return whole_rows || scales.group_cols % 32 == 0 || scales.group_of_col != nullptr;
 }
 
-void plan_blocks(PartPlan& plan, Coding coding) {
-  plan.segment.coding = coding;
-  keep_order(plan, block_elements(plan.part->type));
-}
-
 void plan_columns(PartPlan& plan) {
-  switch (plan.part->type) {
-    case WeightType::q8_0:
-      return plan_blocks(plan, Coding::q8_0);
-    case WeightType::q4_1:
-      return plan_blocks(plan, Coding::q4_1);
-    case WeightType::q5_0:
-      return plan_blocks(plan, Coding::q5_0);
-    case WeightType::q4_k:
-      return plan_blocks(plan, Coding::q4_k);
-    case WeightType::q6_k:
-      return plan_blocks(plan, Coding::q6_k);
-    case WeightType::i4_gptq:
-    case WeightType::i4_awq:
-    case WeightType::i4_packed:
-      return plan_i4(plan);
-    case WeightType::f8_e4m3:
-      return plan_e4m3(plan);
-    case WeightType::f32:
-    case WeightType::f16:
-    case WeightType::bf16:
-      assert(!"has_codings says no");
-  }
+  const WeightType type = plan.part->type;
+  plan.segment.coding = coding_of(type);
+  if (!has_scales(type)) return keep_order(plan, block_elements(type));
+  if (type == WeightType::f8_e4m3) return plan_e4m3(plan);
+  plan_i4(plan);
 }
 
 // Any column of a group says which it is; the first is none that was filled in, if any is.
