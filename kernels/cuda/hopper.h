@@ -1,6 +1,5 @@
 // The asynchronous instructions of sm_90a behind named functions: transaction barriers (mbarrier),
-// tensor copies (TMA) with 128-byte swizzle, bulk copies and wgmma. Emulated twins in
-// kernels/emulate/hopper.cc.
+// tensor copies (TMA) with 128-byte swizzle and wgmma. Emulated twins in kernels/emulate/hopper.cc.
 //
 // A box is `box_rows` rows of 64 16-bit elements (128 bytes each) in shared memory, 1024-byte
 // aligned, its 16-byte pieces swizzled by TMA so that wgmma reads them without conflicts.
@@ -19,7 +18,7 @@ struct Barrier {
 };
 
 // A row-major matrix of 16-bit elements cut into boxes of `box_rows` (at most 256) x 64 columns;
-// boxes over the edge read zeros, and nothing is stored there.
+// boxes over the edge read zeros.
 enum class Element : uint8_t { bf16, f16 };
 struct Matrix {
   const void* data = nullptr;  // aligned to 16 bytes
@@ -29,11 +28,6 @@ struct Matrix {
   int64_t stride = 0;  // elements from row to row: a multiple of 8
 };
 CUtensorMap make_tensor_map(const Matrix& matrix, int box_rows);
-inline CUtensorMap make_tensor_map(const __nv_bfloat16* matrix, int rows, int columns,
-                                   int box_rows) {
-  return make_tensor_map(
-      Matrix{.data = matrix, .rows = rows, .columns = columns, .stride = columns}, box_rows);
-}
 
 // What multiply() reads: a box whose columns are k (a: 64 rows of the result, b: n columns of it).
 // 16 further along k is + 2 (addresses are in units of 16 bytes), 64 rows further + 8192 / 16.
@@ -71,8 +65,8 @@ __device__ inline void init(Barrier& barrier, int count) {
 __device__ inline void publish_inits() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
-// What this thread wrote to shared memory may be read by wgmma and by stores of boxes: each writer
-// calls it before the barrier that the reader waits at.
+// What this thread wrote to shared memory may be read by wgmma: each writer calls it before the
+// barrier that the reader waits at.
 __device__ inline void publish_writes() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
@@ -104,33 +98,9 @@ __device__ inline void load_box(void* shared, const CUtensorMap& map, int column
       "l"(&map), "r"(column), "r"(row), "r"(shared_address(&barrier))
       : "memory");
 }
-// The same for `bytes` that lie together; both addresses and the size are multiples of 16.
-__device__ inline void load_bulk(void* shared, const void* global, int bytes, Barrier& barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
-      "[%3];" ::"r"(shared_address(shared)),
-      "l"(global), "r"(bytes), "r"(shared_address(&barrier))
-      : "memory");
-}
 // Brings the map where load_box finds it.
 __device__ inline void prefetch_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
-}
-// By one thread: sends a box out. wait_stores<n>(): all but the n last committed groups of this
-// thread have read their box, so that it may be written again.
-__device__ inline void store_box(const CUtensorMap& map, int column, int row, const void* shared) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(
-          &map),
-      "r"(column), "r"(row), "r"(shared_address(shared))
-      : "memory");
-}
-__device__ inline void commit_stores() {
-  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
-}
-template <int groups_left>
-__device__ inline void wait_stores() {
-  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(groups_left) : "memory");
 }
 
 // By all threads of a warpgroup: fewer registers for this one, more for those that multiply.
@@ -173,17 +143,7 @@ void arrive_expecting(Barrier& barrier, int bytes);
 void wait(Barrier& barrier, int parity, Where where = Where::current());
 void load_box(void* shared, const CUtensorMap& map, int column, int row, Barrier& barrier,
               Where where = Where::current());
-void load_bulk(void* shared, const void* global, int bytes, Barrier& barrier,
-               Where where = Where::current());
 inline void prefetch_map(const CUtensorMap&) {}
-void store_box(const CUtensorMap& map, int column, int row, const void* shared,
-               Where where = Where::current());
-void commit_stores();
-void wait_stores_left(int groups_left);
-template <int groups_left>
-void wait_stores() {
-  wait_stores_left(groups_left);
-}
 template <int registers>
 void shrink_registers() {
   static_assert(registers % 8 == 0 && registers >= 24 && registers <= 256);

@@ -48,7 +48,6 @@ struct Thread {
   bool waits_elsewhere = false;  // and it is for another device
   std::vector<Copy> copies;
   int group = 0;
-  std::vector<std::function<void()>> before_end;
 };
 
 struct Meeting {
@@ -269,8 +268,6 @@ void finish_copies(Thread& thread, int up_to_group) {
 // have waited for this one.
 Thread* end_thread(Block& block) {
   Machinery machinery;
-  for (auto& action : current->before_end) action();
-  current->before_end.clear();
   current->done = true;
   --block.live;
   Meeting& barrier = block.barriers[0];
@@ -600,10 +597,6 @@ void commit_copies() {
 }
 void wait_copies(int groups_left) {
   finish_copies(*current, current->group - groups_left);
-}
-void before_end(std::function<void()> action) {
-  Machinery machinery;
-  current->before_end.push_back(std::move(action));
 }
 
 void wait_until(const std::function<bool()>& ready_now, Where where, bool elsewhere) {

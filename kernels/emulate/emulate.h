@@ -118,9 +118,6 @@ void copy_async(void* to, const void* from, int bytes, int zero_bytes);
 void commit_copies();
 void wait_copies(int groups_left);
 
-// Runs when the calling thread ends.
-void before_end(std::function<void()> action);
-
 // The calling thread's block's own T, made when first asked for.
 std::shared_ptr<void>& block_slot(const void* key);
 template <typename T>

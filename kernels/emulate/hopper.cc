@@ -102,11 +102,6 @@ struct Warpgroup {
   int group = 0;
 };
 
-struct Stores {  // of boxes, by one thread
-  std::vector<std::pair<int, std::function<void()>>> pending;
-  int group = 0;
-};
-
 // Thread t holds rows 16 * (t / 32) + t % 32 / 4 (+ 8), columns 8j + t % 4 * 2 (+ 1).
 void perform(const Multiplication& m) {
   float a[64][16], b[16][256], d[256];
@@ -150,9 +145,6 @@ void perform_before(Warpgroup& warpgroup, int group) {
 
 Warpgroup& mine() {
   return emulate::block_local<std::map<int, Warpgroup>>()[emulate::thread_rank() / 128];
-}
-Stores& my_stores() {
-  return emulate::block_local<std::map<int, Stores>>()[emulate::thread_rank()];
 }
 
 }  // namespace
@@ -213,57 +205,6 @@ void load_box(void* shared, const CUtensorMap& opaque, int column, int row, Barr
                });
     state(barrier).bytes -= map.box_rows * 128;
     settle(barrier);
-  });
-}
-
-void load_bulk(void* shared, const void* global, int bytes, Barrier& barrier, Where where) {
-  if (bytes % 16 != 0 || shared_address(shared) % 16 != 0 ||
-      reinterpret_cast<uintptr_t>(global) % 16 != 0) {
-    emulate::fail("load_bulk takes multiples of 16 bytes", where);
-  }
-  emulate::note_read(global, bytes);
-  emulate::note_write(shared, bytes);
-  emulate::release(&barrier);
-  emulate::when_idle([=, &barrier] {
-    std::memcpy(shared, global, bytes);
-    state(barrier).bytes -= bytes;
-    settle(barrier);
-  });
-}
-
-void store_box(const CUtensorMap& opaque, int column, int row, const void* shared, Where where) {
-  check_box(shared, column, where);
-  const Map map = read(opaque);
-  const auto base = emulate::dynamic_shared();
-  const uint32_t box = shared_address(shared);
-  emulate::note_read(shared, map.box_rows * 128);
-  each_piece(map, column, row, base, box, [](unsigned char*, const uint16_t* element, int bytes) {
-    emulate::note_write(const_cast<uint16_t*>(element), bytes);
-  });
-  const auto action = [=] {
-    each_piece(map, column, row, base, box,
-               [](const unsigned char* from, const uint16_t* element, int bytes) {
-                 if (bytes) std::memcpy(const_cast<uint16_t*>(element), from, bytes);
-               });
-  };
-  if (emulate::settings.copies == emulate::Copies::early) {
-    action();
-  } else {
-    my_stores().pending.emplace_back(my_stores().group, action);
-    emulate::before_end([] { wait_stores_left(-1); });
-  }
-}
-
-void commit_stores() {
-  ++my_stores().group;
-}
-
-void wait_stores_left(int groups_left) {
-  Stores& stores = my_stores();
-  std::erase_if(stores.pending, [&](const auto& store) {
-    if (store.first >= stores.group - groups_left) return false;
-    store.second();
-    return true;
   });
 }
 

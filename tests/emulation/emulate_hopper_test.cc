@@ -127,53 +127,5 @@ TEST_CASE("an emulated warpgroup multiplies from registers, and transposed boxes
   check_multiply<__half, 256, true, Operand::shared>();
 }
 
-// ---- Bulk copies in, boxes out ----
-
-struct CopyShared {
-  unsigned char box[2][16 * 128];
-  hopper::Barrier full;
-};
-__global__ void copy_kernel(const __grid_constant__ CUtensorMap to, const __nv_bfloat16* from) {
-  using namespace hopper;
-  CopyShared& shared = shared_memory<CopyShared>();
-  ptx::wait_for_predecessor();
-  if (threadIdx.x == 0) {
-    init(shared.full, 1);
-    publish_inits();
-    for (int round = 0; round < 4; ++round) {  // two laps of two boxes
-      if (round >= 2) wait_stores<1>();
-      arrive_expecting(shared.full, 16 * 128);
-      load_bulk(shared.box[round % 2], from + round * 16 * 64, 16 * 128, shared.full);
-      wait(shared.full, round % 2);
-      publish_writes();
-      store_box(to, 8, round * 16 + 3, shared.box[round % 2]);
-      commit_stores();
-    }
-    wait_stores<0>();
-  }
-}
-
-TEST_CASE("emulated boxes go out as the tensor map says, and nothing beside it") {
-  const int rows = 60, columns = 40, stride = 48;
-  const auto from = random_values<__nv_bfloat16>(4 * 16 * 64);
-  std::vector<float> out(rows * stride);
-  tests::under_all_schedules(out, [&] {
-    std::vector<__nv_bfloat16> to(rows * stride, __float2bfloat16(-1));
-    const auto map = hopper::make_tensor_map(
-        hopper::Matrix{to.data(), hopper::Element::bf16, rows, columns, stride}, 16);
-    launch(copy_kernel, dim3(1), dim3(32), sizeof(CopyShared), nullptr, map, from.data());
-    for (size_t i = 0; i < to.size(); ++i) out[i] = float(to[i]);
-  });
-  for (int row = 0; row < rows; ++row) {
-    for (int column = 0; column < stride; ++column) {
-      const int r = row - 3, c = column - 8, piece = (c / 8) ^ (r % 8);
-      const bool written = r >= 0 && c >= 0 && column < columns;
-      // What is contiguous in shared memory goes out by the swizzle.
-      CHECK(out[row * stride + column] ==
-            (written ? float(from[r * 64 + piece * 8 + c % 8]) : -1.0f));
-    }
-  }
-}
-
 }  // namespace
 }  // namespace chorus::kernels::cuda

@@ -105,9 +105,12 @@ bool pipeline_is_right() {
     b[i] = __float2bfloat16(float(i * 11 % 7 - 3));
   }
   std::vector<float> out(64 * 64, NAN);
-  launch(pipeline_kernel<fault>, dim3(1), dim3(160), sizeof(Shared), nullptr, out.data(),
-         hopper::make_tensor_map(a.data(), 64, depth, 64),
-         hopper::make_tensor_map(b.data(), 64, depth, 64));
+  const auto map_of = [&](const auto& matrix) {
+    return hopper::make_tensor_map(
+        {.data = matrix.data(), .rows = 64, .columns = depth, .stride = depth}, 64);
+  };
+  launch(pipeline_kernel<fault>, dim3(1), dim3(160), sizeof(Shared), nullptr, out.data(), map_of(a),
+         map_of(b));
   for (int row = 0; row < 64; ++row) {
     for (int column = 0; column < 64; ++column) {
       float sum = 0;
