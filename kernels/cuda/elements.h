@@ -56,6 +56,11 @@ __device__ inline T from_float(float x) {
   }
 }
 
+// To be read after wait_for_predecessor().
+__device__ inline bool is_live(int64_t row, const int32_t* live_rows) {
+  return live_rows == nullptr || row < *live_rows;
+}
+
 // One element, where its type is known at run time only: f32, f16 or bf16.
 __device__ inline float load_as_f32(const void* from, DType type, int64_t index) {
   if (type == DType::f32) return static_cast<const float*>(from)[index];

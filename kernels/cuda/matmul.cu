@@ -32,7 +32,7 @@ __global__ void operand_kernel(void* out, DType type, int64_t stride, const Rows
   ptx::let_successor_start();
   ptx::wait_for_predecessor();
   const int64_t row = blockIdx.x;
-  if (x.live_rows != nullptr && row >= *x.live_rows) return;
+  if (!is_live(row, x.live_rows)) return;
   for (int64_t i = threadIdx.x; i < stride; i += kThreads) {
     const float value = i < x.cols ? load_as_f32(x.data, x.type, row * x.cols + i) : 0.0f;
     store_as(out, type, row * stride + i, value);

@@ -23,10 +23,6 @@ inline int whole_warps(int64_t threads, int threads_max) {
   return static_cast<int>(rounded < threads_max ? rounded : threads_max);
 }
 
-__device__ inline bool is_live(int64_t row, const int32_t* live_rows) {
-  return live_rows == nullptr || row < *live_rows;
-}
-
 // `packed`: packs_fit.
 template <typename T>
 __device__ inline void load_group(float (&to)[kGroup], const T* row, int64_t at, int64_t cols,

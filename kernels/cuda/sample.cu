@@ -365,7 +365,7 @@ __global__ void __launch_bounds__(kThreads, 2) find_kernel(SampleKernelArgs args
   auto& shared = shared_memory<SampleShared>();
   const int part = static_cast<int>(blockIdx.x);
   ptx::wait_for_predecessor();
-  if (args.live_rows != nullptr && static_cast<int>(blockIdx.y) >= *args.live_rows) return;
+  if (!is_live(blockIdx.y, args.live_rows)) return;
   const Row row = row_of(args, blockIdx.y);
 
   float model[kItems];
@@ -899,7 +899,7 @@ __global__ void __launch_bounds__(kThreads, 2) weigh_kernel(SampleKernelArgs arg
   auto& shared = shared_memory<SampleShared>();
   const int part = static_cast<int>(blockIdx.x);
   ptx::wait_for_predecessor();
-  if (args.live_rows != nullptr && static_cast<int>(blockIdx.y) >= *args.live_rows) return;
+  if (!is_live(blockIdx.y, args.live_rows)) return;
   const Row row = row_of(args, blockIdx.y);
   const Found& found = args.work.found[row.index];
   const float drawn_max = found.drawn_count > 0 ? logit_of(found.drawn[0]) : kLowest;

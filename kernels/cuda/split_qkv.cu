@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kThreadsMax) split_qkv_kernel(SplitArgs<Kv> ar
   float* x = args.qkv + row * args.cols + int64_t{head} * args.head_dim;
 
   ptx::wait_for_predecessor();
-  const bool live = args.live_rows == nullptr || row < *args.live_rows;
+  const bool live = is_live(row, args.live_rows);
   float low[kRounds][kWidth] = {}, high[kRounds][kWidth] = {};
 #pragma unroll
   for (int r = 0; r < kRounds; ++r) {
