@@ -291,9 +291,14 @@ void HostSampler::draw_by_mass(const Turn& turn) {
     drawn = find_at(slice(row), slice_size(), static_cast<int32_t>(args_.vocab.begin),
                     state.finding.candidates.best[0].logit, params(row), place);
   }
+  take_drawn(turn);
+}
+
+// A row for which no rank has drawn a token keeps its own.
+void HostSampler::take_drawn(const Turn& turn) {
   exchange(all_drawn_, own_drawn_, turn);
   for (int64_t row = turn.worker; row < turn.rows; row += turn.workers.count()) {
-    for (int rank = 0; rank < ranks_ && by_mass(row); ++rank) {
+    for (int rank = 0; rank < ranks_; ++rank) {
       const Candidate& drawn = all_drawn_[static_cast<size_t>(rank * turn.rows + row)];
       if (drawn.id >= 0) rows_[static_cast<size_t>(row)].chosen = drawn;
     }
@@ -335,20 +340,16 @@ void HostSampler::find_model_logits(const Turn& turn) {
     const int32_t id = state.chosen.id;
     const bool here = id >= args_.vocab.begin && id < args_.vocab.end;
     Candidate& found = own_drawn_[static_cast<size_t>(row)];
-    found = here ? Candidate{slice(row)[id - args_.vocab.begin], id} : Candidate{0, -1};
+    found = {0, -1};
+    if (!adjusted(row)) continue;
+    if (here) found = {slice(row)[id - args_.vocab.begin], id};
     const std::vector<int32_t>& ids = state.adjusted.ids;
     const auto taken = std::find(ids.begin(), ids.end(), id);
     if (taken != ids.end()) {
       found.logit = state.adjusted.model[static_cast<size_t>(taken - ids.begin())];
     }
   }
-  exchange(all_drawn_, own_drawn_, turn);
-  for (int64_t row = turn.worker; row < turn.rows; row += turn.workers.count()) {
-    for (int rank = 0; rank < ranks_ && adjusted(row); ++rank) {
-      const Candidate& found = all_drawn_[static_cast<size_t>(rank * turn.rows + row)];
-      if (found.id >= 0) rows_[static_cast<size_t>(row)].chosen = found;
-    }
-  }
+  take_drawn(turn);
 }
 
 void HostSampler::report(const Turn& turn) {

@@ -66,6 +66,7 @@ class HostSampler {
   void sum_masses(const Turn& turn);
   void draw(const Turn& turn);
   void draw_by_mass(const Turn& turn);
+  void take_drawn(const Turn& turn);
   void draw_from_whole_rows(const Turn& turn);
   void find_model_logits(const Turn& turn);
   void report(const Turn& turn);
