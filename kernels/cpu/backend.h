@@ -14,6 +14,7 @@
 #include "kernels/cpu/workers.h"
 #include "kernels/rounding.h"
 #include "kernels/view.h"
+#include "kernels/weight.h"
 
 namespace chorus::kernels {
 
@@ -69,20 +70,28 @@ struct Cut {
   int64_t size = 1;
 };
 
-// A phase that calls each(i, worker) for every item i. cut() gives the same for a whole phase.
-template <class MakeCut, class Each>
-Phase cut_phase(MakeCut cut, Each each) {
+// A phase that calls run(items, worker) for every chunk. cut() gives the same for a whole phase.
+template <class MakeCut, class Run>
+Phase range_phase(MakeCut cut, Run run) {
   Phase phase;
   phase.chunks = [cut]() -> int64_t {
     const Cut now = cut();
     return ceil_div(now.count, now.size);
   };
-  phase.run = [cut, each](int64_t chunk, int worker) {
+  phase.run = [cut, run](int64_t chunk, int worker) {
     const Cut now = cut();
-    const int64_t end = std::min((chunk + 1) * now.size, now.count);
-    for (int64_t i = chunk * now.size; i < end; ++i) each(i, worker);
+    const int64_t first = chunk * now.size;
+    run(Range{first, std::min(first + now.size, now.count)}, worker);
   };
   return phase;
+}
+
+// The same item by item: each(i, worker).
+template <class MakeCut, class Each>
+Phase cut_phase(MakeCut cut, Each each) {
+  return range_phase(cut, [each](const Range& items, int worker) {
+    for (int64_t i = items.begin; i < items.end; ++i) each(i, worker);
+  });
 }
 
 // A phase that every worker is part of, each with a place of its own: for what meets at barriers.

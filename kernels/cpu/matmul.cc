@@ -258,18 +258,10 @@ Phases matmul_phases(const MatmulCall& call, const Backend& backend) {
     return Cut{rows == 0 ? 0 : group_count(*call.weight),
                chunk_groups(*call.weight, backend, rows)};
   };
-  Phase product;
-  product.chunks = [cut] {
-    const Cut now = cut();
-    return ceil_div(now.count, now.size);
+  const auto run = [call, &backend](const Range& groups, int worker) {
+    run_groups(call, backend, worker, groups, find_tiles(call, backend, worker));
   };
-  product.run = [cut, call, &backend](int64_t chunk, int worker) {
-    const Cut now = cut();
-    const int64_t first = chunk * now.size;
-    run_groups(call, backend, worker, {first, std::min(first + now.size, now.count)},
-               find_tiles(call, backend, worker));
-  };
-  return {tile_phase(call, backend), product};
+  return {tile_phase(call, backend), range_phase(cut, run)};
 }
 
 }  // namespace chorus::kernels
