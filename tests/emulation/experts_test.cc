@@ -11,6 +11,7 @@
 #include "kernels/half.h"
 #include "kernels/rounding.h"
 #include "tests/emulation/schedules.h"
+#include "tests/kernels/random_floats.h"
 
 using namespace chorus;
 using kernels::DType;
@@ -20,17 +21,10 @@ using kernels::View;
 using kernels::Weight;
 using kernels::cuda::DeviceWeight;
 using kernels::cuda::WeightFormat;
+using tests::random_floats;
 using tests::under_all_schedules;
 
 namespace {
-
-std::vector<float> random_floats(int64_t count, uint32_t seed, float scale) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, scale);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 // Rows of a floating-point type, `stride` elements apart; what lies between is zero.
 class Matrix {

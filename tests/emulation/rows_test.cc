@@ -2,29 +2,22 @@
 #include "kernels/cuda/rows.h"
 
 #include <cmath>
-#include <random>
 
 #include "kernels/cuda/device_weight.h"
 #include "kernels/half.h"
 #include "tests/emulation/schedules.h"
+#include "tests/kernels/random_floats.h"
 
 using namespace chorus;
 using kernels::DType;
 using kernels::Gate;
 using kernels::View;
+using tests::random_floats;
 using tests::under_all_schedules;
 
 namespace {
 
 constexpr DType kFloats[] = {DType::f32, DType::f16, DType::bf16};
-
-std::vector<float> random_floats(int64_t count, uint32_t seed, float scale = 1) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, scale);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 // Device memory of any of the three types, aligned as the backend's is.
 class Buffer {
@@ -108,6 +101,18 @@ struct Shape {
   int32_t live;
 };
 
+// What each row is multiplied by, of x(row, col) in f64.
+template <class X>
+std::vector<double> norm_factors(const Shape& shape, const X& x, double eps) {
+  std::vector<double> factors;
+  for (int64_t row = 0; row < shape.rows; ++row) {
+    double squares = 0;
+    for (int64_t i = 0; i < shape.cols; ++i) squares += x(row, i) * x(row, i);
+    factors.push_back(1 / std::sqrt(squares / static_cast<double>(shape.cols) + eps));
+  }
+  return factors;
+}
+
 }  // namespace
 
 TEST_CASE("rms_norm divides a row by its root mean square, whatever the row's length") {
@@ -126,12 +131,7 @@ TEST_CASE("rms_norm divides a row by its root mean square, whatever the row's le
       const auto value = [&](int64_t row, int64_t col) {
         return static_cast<double>(values[static_cast<size_t>(row * shape.cols + col)]);
       };
-      std::vector<double> factors;
-      for (int64_t row = 0; row < shape.rows; ++row) {
-        double squares = 0;
-        for (int64_t i = 0; i < shape.cols; ++i) squares += value(row, i) * value(row, i);
-        factors.push_back(1 / std::sqrt(squares / static_cast<double>(shape.cols) + 1e-5));
-      }
+      const auto factors = norm_factors(shape, value, 1e-5);
       check(
           type, shape.rows, shape.cols, shape.live,
           [&](Buffer& out) {
@@ -173,12 +173,7 @@ TEST_CASE("add_rms_norm adds to the residual and norms the sum") {
         const auto i = static_cast<size_t>(row * shape.cols + col);
         return static_cast<double>(before[i] + added[i]);
       };
-      std::vector<double> factors;
-      for (int64_t row = 0; row < shape.rows; ++row) {
-        double squares = 0;
-        for (int64_t i = 0; i < shape.cols; ++i) squares += sum(row, i) * sum(row, i);
-        factors.push_back(1 / std::sqrt(squares / static_cast<double>(shape.cols) + 1e-6));
-      }
+      const auto factors = norm_factors(shape, sum, 1e-6);
       check(
           type, shape.rows, shape.cols, shape.live,
           [&](Buffer& out) {

@@ -7,6 +7,7 @@
 
 #include "kernels/host_sampler.h"
 #include "tests/emulation/schedules.h"
+#include "tests/kernels/random_floats.h"
 
 using namespace chorus;
 using kernels::Adjustment;
@@ -14,6 +15,7 @@ using kernels::DType;
 using kernels::Sampled;
 using kernels::SamplingParams;
 using kernels::View;
+using tests::random_floats;
 using Lists = std::vector<std::vector<Adjustment>>;  // by slot
 
 namespace {
@@ -139,14 +141,6 @@ void compare(Step step, int64_t live, size_t schedules_max = 100) {
   CHECK(std::memcmp(before.data(), step.logits().data(), before.size() * 4) == 0);
 }
 
-std::vector<float> random_logits(int64_t count, uint32_t seed, float spread) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, spread);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
 // What happens to logits now and then: ties, a coarse grid, NaN, -inf.
 void spoil(std::vector<float>& logits, std::mt19937& random) {
   switch (random() % 6) {
@@ -216,7 +210,7 @@ TEST_CASE("greedy rows take the best token, alone and among others that are not 
   for (const int64_t rows : {0, 1, 3, kFew ? 2 : 33}) {
     std::vector<SamplingParams> params(static_cast<size_t>(rows));
     for (size_t i = 0; i < params.size(); ++i) params[i].slot = static_cast<int32_t>(i);
-    compare(Step(random_logits(std::max<int64_t>(rows, 1) * 5003, 1, 3), params, {}, rows + 1),
+    compare(Step(random_floats(std::max<int64_t>(rows, 1) * 5003, 1, 3), params, {}, rows + 1),
             rows, rows > 3 ? 2 : 8);
   }
 }
@@ -225,7 +219,7 @@ TEST_CASE("a row of a model's vocabulary is sampled as on the host") {
   std::vector<SamplingParams> params(2);
   params[0].top_logprobs = 64;
   params[1] = {.temperature = 1, .top_p = 0.9F, .seed = 5, .slot = 1};
-  compare(Step(random_logits(2 * (kFew ? 9001 : 270001), 2, 2), params, {}, 2), 2, 2);
+  compare(Step(random_floats(2 * (kFew ? 9001 : 270001), 2, 2), params, {}, 2), 2, 2);
 }
 
 TEST_CASE("every mix of parameters gives the host's tokens and logprobs") {
@@ -237,7 +231,7 @@ TEST_CASE("every mix of parameters gives the host's tokens and logprobs") {
     std::vector<SamplingParams> params;
     Lists lists(kSlots);
     for (int32_t row = 0; row < rows; ++row) {
-      auto one = random_logits(vocab, static_cast<uint32_t>(random()),
+      auto one = random_floats(vocab, static_cast<uint32_t>(random()),
                                one_of(random, {0.01F, 1.0F, 4.0F, 30.0F}));
       spoil(one, random);
       one[random() % one.size()] = 1.5F;  // at least one can be drawn
@@ -280,7 +274,7 @@ TEST_CASE("filters that reach beyond the candidates draw from the whole row") {
   for (const float spread : {1.0F, 0.0F}) {
     for (size_t i = 0; i < params.size(); i += kFew ? 5 : 1) {
       INFO("parameters " << i << ", spread " << spread);
-      compare(Step(random_logits(9001, static_cast<uint32_t>(i), spread), {params[i]}, lists, 1), 1,
+      compare(Step(random_floats(9001, static_cast<uint32_t>(i), spread), {params[i]}, lists, 1), 1,
               i % 6 == 0 ? 8 : 1);
     }
   }
@@ -309,7 +303,7 @@ TEST_CASE("draws follow the distribution") {
 }
 
 TEST_CASE("a row without a number to draw says so and harms no other") {
-  std::vector<float> logits = random_logits(4 * 300, 5, 1);
+  std::vector<float> logits = random_floats(4 * 300, 5, 1);
   std::fill_n(logits.begin(), 300, NAN);
   std::fill_n(logits.begin() + 300, 300, -INFINITY);
   logits[2 * 300 + 5] = INFINITY;

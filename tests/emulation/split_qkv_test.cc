@@ -6,18 +6,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 
 #include "kernels/cuda/device_weight.h"
 #include "kernels/cuda/kv_blocks.h"
 #include "kernels/half.h"
 #include "tests/emulation/schedules.h"
+#include "tests/kernels/random_floats.h"
 
 using namespace chorus;
 using kernels::DType;
 using kernels::Span;
 using kernels::View;
 using kernels::cuda::kBlockTokens;
+using tests::random_floats;
 using tests::under_all_schedules;
 
 namespace {
@@ -36,14 +37,6 @@ constexpr int kLayer = 1;
 const std::vector<Span> kSpans = {{0, 1, 2, 131}, {1, 33, 0, 20}, {34, 1, 1, 0}};
 constexpr int64_t kRows = 48;
 constexpr int32_t kLiveRows = 35, kLiveSpans = 3;
-
-std::vector<float> random_floats(int64_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, 1);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 std::shared_ptr<kernels::cuda::DeviceVector> vector_of(const std::vector<float>& values) {
   auto vector = std::make_shared<kernels::cuda::DeviceVector>();

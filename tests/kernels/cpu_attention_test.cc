@@ -6,10 +6,10 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
-#include <random>
 #include <vector>
 
 #include "kernels/ops.h"
+#include "tests/kernels/random_floats.h"
 
 namespace chorus::kernels {
 namespace {
@@ -26,11 +26,7 @@ constexpr int kBlocksMax = 5;
 
 // One sequence's projections, [kPositions][cols].
 std::vector<float> projections(const Shape& shape, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(kPositions * shape.cols()));
-  for (float& value : values) value = normal(random);
-  return values;
+  return tests::random_floats(kPositions * shape.cols(), seed);
 }
 
 // A backend with one layer of attention over at most `rows` rows a step.

@@ -11,9 +11,12 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#include "tests/kernels/random_floats.h"
 
 namespace chorus::kernels {
 namespace {
+
+using tests::random_floats;
 
 struct Format {
   WeightType type;
@@ -161,14 +164,6 @@ std::vector<Isa> isas() {
   return present;
 }
 
-std::vector<float> random_rows(int64_t rows, int64_t cols, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> x(static_cast<size_t>(rows * cols));
-  for (float& value : x) value = normal(random);
-  return x;
-}
-
 bool same_bits(const float* a, const float* b, int64_t count) {
   return std::memcmp(a, b, static_cast<size_t>(count) * 4) == 0;
 }
@@ -201,7 +196,7 @@ TEST_CASE("a product with packed weights is near the sum in f64 for every type")
       for (const int64_t rows : {1, 2, 7, 8, 9, 17}) {
         CAPTURE(format.name, weight_rows, rows);
         const Source source = random_source(format, weight_rows, 512, 7);
-        const std::vector<float> x = random_rows(rows, 512, 8);
+        const std::vector<float> x = random_floats(rows * 512, 8);
         Setup setup(best_isa(), 2);
         const std::vector<float> out = setup.product({{source.part()}}, x, rows);
         CHECK(worst_difference(source, {0, 512}, x, rows, out) < (format.cols == 1 ? 1e-6 : 4e-3));
@@ -215,7 +210,7 @@ TEST_CASE("instruction sets and worker counts agree bit for bit") {
     for (const int64_t rows : {1, 5, 19}) {
       CAPTURE(format.name, rows);
       const Source source = random_source(format, 53, 768, 3);
-      const std::vector<float> x = random_rows(rows, 768, 4);
+      const std::vector<float> x = random_floats(rows * 768, 4);
       Setup first(Isa::scalar, 1);
       const std::vector<float> expected = first.product({{source.part()}}, x, rows);
       for (const Isa isa : isas()) {
@@ -235,7 +230,7 @@ TEST_CASE("a row alone gives the bits that it gives in a batch") {
     for (const Isa isa : isas()) {
       CAPTURE(format.name, name_of(isa));
       const Source source = random_source(format, 40, 512, 5);
-      const std::vector<float> x = random_rows(21, 512, 6);
+      const std::vector<float> x = random_floats(21 * 512, 6);
       Setup setup(isa, 2);
       const std::vector<float> batch = setup.product({{source.part()}}, x, 21);
       for (const int64_t rows : {1, 2, 3, 5, 8, 12}) {
@@ -255,7 +250,7 @@ TEST_CASE("columns may be cut inside a block and rows anywhere") {
       const Source source = random_source(format, 20, 512, 9);
       WeightPart part = source.part();
       part.cols = cols;
-      const std::vector<float> x = random_rows(3, cols.size(), 10);
+      const std::vector<float> x = random_floats(3 * cols.size(), 10);
       Setup setup(best_isa(), 2);
       const std::vector<float> out = setup.product({{part}}, x, 3);
       CHECK(worst_difference(source, cols, x, 3, out) < (format.cols == 1 ? 1e-6 : 1e-2));
@@ -281,7 +276,7 @@ TEST_CASE("parts of different types stand below each other, with one bias") {
   auto bias = std::make_shared<VectorWeight>();
   for (int64_t i = 0; i < weight_rows; ++i) bias->values.push_back(static_cast<float>(i) * 8);
   for (const int64_t rows : {1, 4, 11}) {
-    const std::vector<float> x = random_rows(rows, 256, 12);
+    const std::vector<float> x = random_floats(rows * 256, 12);
     Setup setup(best_isa(), 2);
     const std::vector<float> out = setup.product(description, x, rows, bias);
     for (size_t part = 0; part < sources.size(); ++part) {
@@ -302,7 +297,7 @@ TEST_CASE("rows of rope pairs are put back into halves") {
   part.order = RowOrder::rope_pairs_to_halves;
   part.head_dim = 8;
   Setup setup(best_isa(), 1);
-  const std::vector<float> x = random_rows(1, 32, 14);
+  const std::vector<float> x = random_floats(32, 14);
   const std::vector<float> plain = setup.product({{source.part()}}, x, 1);
   const std::vector<float> ordered = setup.product({{part}}, x, 1);
   for (int64_t head = 0; head < 2; ++head) {

@@ -6,14 +6,16 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
-#include <random>
 #include <vector>
 
 #include "kernels/half.h"
 #include "kernels/ops.h"
+#include "tests/kernels/random_floats.h"
 
 namespace chorus::kernels {
 namespace {
+
+using tests::random_floats;
 
 constexpr int64_t kLengths[] = {1, 15, 16, 17, 31, 32, 33, 576, 1000};
 
@@ -22,14 +24,6 @@ std::vector<const CpuKernels*> tables() {
   if (supported(Isa::avx2)) present.push_back(&kAvx2Kernels);
   if (supported(Isa::avx512)) present.push_back(&kAvx512Kernels);
   return present;
-}
-
-std::vector<float> random_values(int64_t count, float spread, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, spread);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
 }
 
 // The result of every table for inputs of each length, compared bit for bit; the first is returned.
@@ -50,7 +44,7 @@ std::vector<T> agreed(int64_t count, const std::function<void(const CpuKernels&,
 TEST_CASE("norms agree among instruction sets and with f64") {
   for (const int64_t n : kLengths) {
     CAPTURE(n);
-    const auto x = random_values(n, 2, 1), weight = random_values(n, 1, 2);
+    const auto x = random_floats(n, 1, 2), weight = random_floats(n, 2);
     const auto out = agreed<float>(n, [&](const CpuKernels& table, float* to) {
       table.rms_norm(to, x.data(), weight.data(), n, 1e-5f);
     });
@@ -66,8 +60,8 @@ TEST_CASE("norms agree among instruction sets and with f64") {
 TEST_CASE("gates agree among instruction sets and with f64") {
   for (const int64_t n : kLengths) {
     CAPTURE(n);
-    auto gate = random_values(n, 8, 3);
-    const auto up = random_values(n, 1, 4);
+    auto gate = random_floats(n, 3, 8);
+    const auto up = random_floats(n, 4);
     gate[0] = -200;
     gate[static_cast<size_t>(n / 2)] = 200;
     const auto silu = agreed<float>(n, [&](const CpuKernels& table, float* to) {
@@ -90,7 +84,7 @@ TEST_CASE("softmax leaves out what is outside its range, whatever stands there")
     for (const int64_t first : {int64_t{0}, int64_t{5}, int64_t{40}}) {
       if (first >= count) continue;
       CAPTURE(count, first);
-      auto scores = random_values(96, 20, 5);
+      auto scores = random_floats(96, 5, 20);
       for (int64_t i = 0; i < 96; ++i) {
         if (i < first || i >= count) scores[i] = NAN;
       }
@@ -130,8 +124,8 @@ TEST_CASE("every f32 near a half rounds as the conversion spelt out in bits does
 
 TEST_CASE("rotation agrees among instruction sets and with f64") {
   for (const int64_t half : {int64_t{8}, int64_t{16}, int64_t{24}, int64_t{40}, int64_t{64}}) {
-    const auto x = random_values(2 * half, 1, 6);
-    const auto cosines = random_values(half, 1, 7), sines = random_values(half, 1, 8);
+    const auto x = random_floats(2 * half, 6);
+    const auto cosines = random_floats(half, 7), sines = random_floats(half, 8);
     const auto out = agreed<float>(2 * half, [&](const CpuKernels& table, float* to) {
       std::memcpy(to, x.data(), x.size() * 4);
       table.rotate(to, cosines.data(), sines.data(), half, 0.125f);

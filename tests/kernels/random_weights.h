@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/weight.h"
+#include "tests/kernels/random_floats.h"
 
 namespace chorus::tests {
 
@@ -139,14 +140,6 @@ inline SourceMatrix random_matrix(const TypeFacts& facts, int64_t rows, int64_t 
     }
   }
   return matrix;
-}
-
-inline std::vector<float> random_floats(int64_t count, uint32_t seed, float spread = 1) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, spread);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
 }
 
 }  // namespace chorus::tests
