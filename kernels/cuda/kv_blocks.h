@@ -1,6 +1,7 @@
 // Keys and values in device memory: per layer two arrays [block][kv_head][kBlockTokens][head_dim],
 // so that a head's part of a block is one contiguous piece. In fp8 they have no scales: what is
-// beyond 448 becomes 448.
+// beyond 448, infinity too, becomes 448, and attention reads what is no number as 480: NaN that
+// only keys and values have (a damaged weight) goes unseen, where other types would show it.
 #pragma once
 
 #include <cstdint>
