@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <optional>
 
 #include "tests/kernels/backends.h"
 #include "tests/kernels/random_weights.h"
@@ -258,3 +259,16 @@ TEST_CASE("a copied block serves in place of its source") {
     CHECK(same_bits(layer.step({{0, 1, 1, 19}}, last), straight.step({{0, 1, 1, 19}}, last)));
   }
 }
+
+#ifdef CHORUS_HAS_EMULATION
+TEST_CASE("a block of fp8 keys and values is half as large as one of f16") {
+  const kernels::KvShape shape{.layers = 3, .kv_heads = 2, .head_dim = 64};
+  const auto bytes_of_block = [&](std::optional<kernels::DType> kv) {
+    return kernels::make_emulated_ops({.kv = kv})->kv_block_bytes(shape);
+  };
+  CHECK(bytes_of_block(kernels::DType::f16) == 2 * 3 * 2 * 64 * 32 * 2);
+  CHECK(bytes_of_block(std::nullopt) == bytes_of_block(kernels::DType::f16));
+  CHECK(bytes_of_block(kernels::DType::bf16) == bytes_of_block(kernels::DType::f16));
+  CHECK(2 * bytes_of_block(kernels::DType::e4m3) == bytes_of_block(kernels::DType::f16));
+}
+#endif

@@ -164,17 +164,6 @@ TEST_CASE("with keys and values of fp8 tiny models stay near transformers' logit
     }
   }
 }
-
-TEST_CASE("a block of fp8 keys and values is half as large as one of f16") {
-  const kernels::KvShape shape{.layers = 3, .kv_heads = 2, .head_dim = 64};
-  const auto bytes_of_block = [&](std::optional<kernels::DType> kv) {
-    return kernels::make_emulated_ops({.kv = kv})->kv_block_bytes(shape);
-  };
-  CHECK(bytes_of_block(kernels::DType::f16) == 2 * 3 * 2 * 64 * 32 * 2);
-  CHECK(bytes_of_block(std::nullopt) == bytes_of_block(kernels::DType::f16));
-  CHECK(bytes_of_block(kernels::DType::bf16) == bytes_of_block(kernels::DType::f16));
-  CHECK(2 * bytes_of_block(kernels::DType::e4m3) == bytes_of_block(kernels::DType::f16));
-}
 #endif
 
 TEST_CASE("tiny models of every family that GGUF has give the same logits from GGUF") {
