@@ -47,7 +47,9 @@ def with_shares(texts):
     best = peaks([parse(text) for text in texts])
     for text in texts:
         of_peak = share(parse(text), best)
-        yield text if of_peak is None else f'{text.rstrip().removesuffix("}")}, "of_peak": {of_peak}}}'
+        if of_peak is not None:
+            text = f'{text.rstrip().removesuffix("}")}, "of_peak": {of_peak}}}'
+        yield text
 
 
 def name_of(line, model):
@@ -83,7 +85,8 @@ def worst(lines, count=10):
 
 def device_of(lines):
     """'NVIDIA H200', or '' where no line says."""
-    return next((line["shape"].split(",")[0] for line in lines if line.get("kernel") == "device"), "")
+    shapes = (line["shape"] for line in lines if line.get("kernel") == "device")
+    return next(shapes, "").split(",")[0]
 
 
 def committed(device, folder):
