@@ -32,10 +32,12 @@ struct Format {
   int64_t cols, bytes;
 };
 constexpr Format kFormats[] = {
-    {WeightType::q4_1, "q4_1", 32, 20},   {WeightType::q5_0, "q5_0", 32, 22},
+    {WeightType::q4_0, "q4_0", 32, 18},   {WeightType::q4_1, "q4_1", 32, 20},
+    {WeightType::q5_0, "q5_0", 32, 22},   {WeightType::q5_1, "q5_1", 32, 24},
     {WeightType::q8_0, "q8_0", 32, 34},   {WeightType::q4_k, "q4_k", 256, 144},
-    {WeightType::q6_k, "q6_k", 256, 210}, {WeightType::f16, "f16", 1, 2},
-    {WeightType::bf16, "bf16", 1, 2},     {WeightType::f32, "f32", 1, 4},
+    {WeightType::q5_k, "q5_k", 256, 176}, {WeightType::q6_k, "q6_k", 256, 210},
+    {WeightType::f16, "f16", 1, 2},       {WeightType::bf16, "bf16", 1, 2},
+    {WeightType::f32, "f32", 1, 4},
 };
 
 // Best of several runs: what the machine does when nothing else runs. `mean`, where wanted, is what

@@ -30,6 +30,14 @@ void expand(const BlockQ8_0& block, float* out) {
   for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(block.quants[i]) * scale;
 }
 
+void expand(const BlockQ4_0& block, float* out) {
+  const float scale = f16_to_f32(block.scale);
+  for (int i = 0; i < 16; ++i) {
+    out[i] = static_cast<float>((block.nibbles[i] & 15) - 8) * scale;
+    out[16 + i] = static_cast<float>((block.nibbles[i] >> 4) - 8) * scale;
+  }
+}
+
 void expand(const BlockQ4_1& block, float* out) {
   const float scale = f16_to_f32(block.scale);
   const float minimum = f16_to_f32(block.minimum);
@@ -39,32 +47,48 @@ void expand(const BlockQ4_1& block, float* out) {
   }
 }
 
-void expand(const BlockQ5_0& block, float* out) {
-  const float scale = f16_to_f32(block.scale);
-  uint32_t fifth = 0;
-  std::memcpy(&fifth, block.fifth_bits, sizeof fifth);
-  for (int i = 0; i < 16; ++i) {
-    const int low = (block.nibbles[i] & 15) | static_cast<int>((fifth >> i) & 1) << 4;
-    const int high = (block.nibbles[i] >> 4) | static_cast<int>((fifth >> (16 + i)) & 1) << 4;
-    out[i] = static_cast<float>(low - 16) * scale;
-    out[16 + i] = static_cast<float>(high - 16) * scale;
-  }
+// The five bits of element i.
+template <class Block>
+int five_bits(const Block& block, int i) {
+  const int nibble = i < 16 ? block.nibbles[i] & 15 : block.nibbles[i - 16] >> 4;
+  return nibble | ((block.fifth_bits[i / 8] >> (i % 8)) & 1) << 4;
 }
 
-void expand(const BlockQ4_K& block, float* out) {
+void expand(const BlockQ5_0& block, float* out) {
+  const float scale = f16_to_f32(block.scale);
+  for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(five_bits(block, i) - 16) * scale;
+}
+
+void expand(const BlockQ5_1& block, float* out) {
+  const float scale = f16_to_f32(block.scale);
+  const float minimum = f16_to_f32(block.minimum);
+  for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(five_bits(block, i)) * scale + minimum;
+}
+
+// Q4_K and Q5_K; fifth_bit(part, i) is 0 or 16.
+template <class Block, class FifthBit>
+void expand_parts(const Block& block, const FifthBit& fifth_bit, float* out) {
   const float scale = f16_to_f32(block.scale);
   const float minimum = f16_to_f32(block.minimum);
   for (int part = 0; part < 8; ++part) {
-    const PartScaleQ4_K packed = q4_k_part_scale(block, part);
+    const PartScaleK packed = part_scale_of(block.part_scales, part);
     const float part_scale = scale * static_cast<float>(packed.scale);
     const float part_minimum = minimum * static_cast<float>(packed.minimum);
     const uint8_t* nibbles = block.nibbles + part / 2 * 32;
     const int shift = part % 2 * 4;
     for (int i = 0; i < 32; ++i) {
-      const int q = (nibbles[i] >> shift) & 15;
+      const int q = ((nibbles[i] >> shift) & 15) | fifth_bit(part, i);
       out[part * 32 + i] = part_scale * static_cast<float>(q) - part_minimum;
     }
   }
+}
+void expand(const BlockQ4_K& block, float* out) {
+  expand_parts(
+      block, [](int, int) { return 0; }, out);
+}
+void expand(const BlockQ5_K& block, float* out) {
+  const auto bit = [&](int part, int i) { return ((block.fifth_bits[i] >> part) & 1) << 4; };
+  expand_parts(block, bit, out);
 }
 
 void expand(const BlockQ6_K& block, float* out) {
@@ -116,16 +140,18 @@ int64_t block_elements(WeightType type) {
     case WeightType::bf16:
       return 1;
     case WeightType::q8_0:
-      return BlockQ8_0::kElements;
+    case WeightType::q4_0:
     case WeightType::q4_1:
-      return BlockQ4_1::kElements;
     case WeightType::q5_0:
-      return BlockQ5_0::kElements;
+    case WeightType::q5_1:
+      return 32;
     case WeightType::q4_k:
-      return BlockQ4_K::kElements;
+    case WeightType::q5_k:
     case WeightType::q6_k:
-      return BlockQ6_K::kElements;
+      return 256;
     case WeightType::f8_e4m3:
+    case WeightType::i8:
+    case WeightType::u8:
       return 1;
     case WeightType::i4_gptq:
     case WeightType::i4_awq:
@@ -145,15 +171,23 @@ int64_t block_bytes(WeightType type) {
       return 2;
     case WeightType::q8_0:
       return sizeof(BlockQ8_0);
+    case WeightType::q4_0:
+      return sizeof(BlockQ4_0);
     case WeightType::q4_1:
       return sizeof(BlockQ4_1);
     case WeightType::q5_0:
       return sizeof(BlockQ5_0);
+    case WeightType::q5_1:
+      return sizeof(BlockQ5_1);
     case WeightType::q4_k:
       return sizeof(BlockQ4_K);
+    case WeightType::q5_k:
+      return sizeof(BlockQ5_K);
     case WeightType::q6_k:
       return sizeof(BlockQ6_K);
     case WeightType::f8_e4m3:
+    case WeightType::i8:
+    case WeightType::u8:
       return 1;
     case WeightType::i4_gptq:
     case WeightType::i4_awq:
@@ -172,6 +206,8 @@ int64_t row_bytes(WeightType type, int64_t cols) {
 bool has_scales(WeightType type) {
   switch (type) {
     case WeightType::f8_e4m3:
+    case WeightType::i8:
+    case WeightType::u8:
     case WeightType::i4_gptq:
     case WeightType::i4_awq:
     case WeightType::i4_packed:
@@ -180,9 +216,12 @@ bool has_scales(WeightType type) {
     case WeightType::f16:
     case WeightType::bf16:
     case WeightType::q8_0:
+    case WeightType::q4_0:
     case WeightType::q4_1:
     case WeightType::q5_0:
+    case WeightType::q5_1:
     case WeightType::q4_k:
+    case WeightType::q5_k:
     case WeightType::q6_k:
       return false;
   }
@@ -202,15 +241,23 @@ void dequantize_row(WeightType type, const std::byte* row, int64_t cols_begin, i
       return convert_range<bf16_to_f32>(row, cols_begin, cols_end, out);
     case WeightType::q8_0:
       return expand_range<BlockQ8_0>(row, cols_begin, cols_end, out);
+    case WeightType::q4_0:
+      return expand_range<BlockQ4_0>(row, cols_begin, cols_end, out);
     case WeightType::q4_1:
       return expand_range<BlockQ4_1>(row, cols_begin, cols_end, out);
     case WeightType::q5_0:
       return expand_range<BlockQ5_0>(row, cols_begin, cols_end, out);
+    case WeightType::q5_1:
+      return expand_range<BlockQ5_1>(row, cols_begin, cols_end, out);
     case WeightType::q4_k:
       return expand_range<BlockQ4_K>(row, cols_begin, cols_end, out);
+    case WeightType::q5_k:
+      return expand_range<BlockQ5_K>(row, cols_begin, cols_end, out);
     case WeightType::q6_k:
       return expand_range<BlockQ6_K>(row, cols_begin, cols_end, out);
     case WeightType::f8_e4m3:
+    case WeightType::i8:
+    case WeightType::u8:
     case WeightType::i4_gptq:
     case WeightType::i4_awq:
     case WeightType::i4_packed:
@@ -252,7 +299,11 @@ void read_codes(const WeightPart& part, int64_t row, Range cols, uint8_t* out) {
     uint8_t& code = out[c - cols.begin];
     switch (part.type) {
       case WeightType::f8_e4m3:
+      case WeightType::i8:
         code = element<uint8_t>(part.data, row * part.source_cols + c);
+        break;
+      case WeightType::u8:
+        code = element<uint8_t>(part.data, row * part.source_cols + c) ^ 0x80;
         break;
       case WeightType::i4_packed:
         code = nibble_of(word((row * part.source_cols + c) / kWordCodes), in_word);
@@ -289,12 +340,12 @@ void dequantize_row(const WeightPart& part, int64_t row, Range cols, float* out)
       if (const int64_t own = group_of(part, c); own != group) {
         group = own;
         scale = group_scale(part, stored, group);
-        if (part.type != WeightType::f8_e4m3) zero = group_zero(part, stored, group);
+        if (!has_bytes(part.type)) zero = group_zero(part, stored, group);
       }
       const uint8_t code = codes[c - begin];
-      out[c - cols.begin] =
-          scale *
-          (part.type == WeightType::f8_e4m3 ? e4m3_to_f32(code) : static_cast<float>(code - zero));
+      const int number = has_bytes(part.type) ? static_cast<int8_t>(code) : code - zero;
+      out[c - cols.begin] = scale * (part.type == WeightType::f8_e4m3 ? e4m3_to_f32(code)
+                                                                      : static_cast<float>(number));
     }
   }
 }

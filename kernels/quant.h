@@ -1,6 +1,7 @@
 // GGUF's quantised blocks, as they lie in a file (the GGUF specification names them; their layouts
-// are those of ggml's block_q8_0, block_q4_1, block_q5_0, block_q4_K and block_q6_K). A row is a
-// whole number of blocks; numbers are little-endian; `scale` and `minimum` are f16 bits.
+// are those of ggml's block_q8_0, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q4_K,
+// block_q5_K and block_q6_K). A row is a whole number of blocks; numbers are little-endian; `scale`
+// and `minimum` are f16 bits.
 //
 // An element of a small block is scale * q (+ minimum). The K types cut a block of 256 into parts
 // with small integer scales of their own, which are multiplied by the block's f16 scale.
@@ -8,13 +9,16 @@
 // And the codes with scales beside them of Hugging Face's quantised checkpoints (WeightScales):
 //
 //   f8_e4m3    a byte an element, row-major. x = scale * e4m3.
+//   i8, u8     a byte an element, row-major; u8 has 128 added. x = scale * code. A word of four,
+//   the
+//              first lowest (compressed-tensors), is the same bytes.
 //   i4_packed  row-major, eight codes in a 32-bit word, the first lowest (compressed-tensors);
 //              zeros: the same along the rows, [rows / 8, groups].
 //   i4_gptq    words of eight columns, the first lowest: [cols / 8, rows]; zeros: words of eight
 //              rows, [groups, rows / 8].
 //   i4_awq     words of eight rows, [cols, rows / 8], zeros [groups, rows / 8]; row i of a word has
 //              nibble {0, 4, 1, 5, 2, 6, 3, 7}[i].
-// x = scale * (code - zero).
+// x = scale * (code - zero) of the 4-bit ones.
 //
 // Functions defined here are static for the reason that kernels/half.h gives.
 #pragma once
@@ -34,8 +38,16 @@ struct BlockQ8_0 {
 };
 static_assert(sizeof(BlockQ8_0) == 34);
 
-// 4 bits an element and an offset: x = scale * q + minimum. Byte i holds element i in its low and
-// element 16 + i in its high nibble.
+// 4 bits an element: x = scale * (q - 8). Byte i holds element i in its low and element 16 + i in
+// its high nibble.
+struct BlockQ4_0 {
+  static constexpr int kElements = 32;
+  uint16_t scale;
+  uint8_t nibbles[16];
+};
+static_assert(sizeof(BlockQ4_0) == 18);
+
+// The same with an offset: x = scale * q + minimum.
 struct BlockQ4_1 {
   static constexpr int kElements = 32;
   uint16_t scale;
@@ -54,9 +66,19 @@ struct BlockQ5_0 {
 };
 static_assert(sizeof(BlockQ5_0) == 22);
 
+// The same with an offset: x = scale * q + minimum.
+struct BlockQ5_1 {
+  static constexpr int kElements = 32;
+  uint16_t scale;
+  uint16_t minimum;
+  uint8_t fifth_bits[4];
+  uint8_t nibbles[16];
+};
+static_assert(sizeof(BlockQ5_1) == 24);
+
 // 4 bits an element, eight parts of 32: x = scale * part_scale * q - minimum * part_minimum. Parts
 // 2j and 2j + 1 share nibbles[32j, 32j + 32): low nibbles the first, high ones the second. Part
-// scales and minima have 6 bits each and share 12 bytes (q4_k_part_scale below).
+// scales and minima have 6 bits each and share 12 bytes (part_scale_of below).
 struct BlockQ4_K {
   static constexpr int kElements = 256;
   uint16_t scale;
@@ -66,15 +88,26 @@ struct BlockQ4_K {
 };
 static_assert(sizeof(BlockQ4_K) == 144);
 
-struct PartScaleQ4_K {
+// The same with a fifth bit for each element: bit `part` of fifth_bits[i] is that of element i of
+// the part.
+struct BlockQ5_K {
+  static constexpr int kElements = 256;
+  uint16_t scale;
+  uint16_t minimum;
+  uint8_t part_scales[12];
+  uint8_t fifth_bits[32];
+  uint8_t nibbles[128];
+};
+static_assert(sizeof(BlockQ5_K) == 176);
+
+struct PartScaleK {
   uint8_t scale = 0;
   uint8_t minimum = 0;
 };
 // Part 0..7. The first four stand in the low six bits of bytes 0..3 (scales) and 4..7 (minima);
 // the others have their low four bits in bytes 8..11 (scale low nibble, minimum high nibble) and
 // their upper two in the free top bits of bytes 0..7.
-static constexpr PartScaleQ4_K q4_k_part_scale(const BlockQ4_K& block, int part) {
-  const uint8_t* bytes = block.part_scales;
+static constexpr PartScaleK part_scale_of(const uint8_t (&bytes)[12], int part) {
   if (part < 4) {
     return {static_cast<uint8_t>(bytes[part] & 63), static_cast<uint8_t>(bytes[part + 4] & 63)};
   }
@@ -102,6 +135,10 @@ static constexpr int awq_nibble(int i) {
 }
 
 bool has_scales(WeightType type);  // beside it: WeightPart::scales
+// Those of them with a byte an element.
+static constexpr bool has_bytes(WeightType type) {
+  return type == WeightType::f8_e4m3 || type == WeightType::i8 || type == WeightType::u8;
+}
 
 // Elements and bytes of a block; 1 and the element's size for the types without blocks. A block of
 // the 4-bit types is a word of eight, wherever it stands.
@@ -123,7 +160,7 @@ void dequantize_row(const WeightPart& part, int64_t row, Range cols, float* out)
 int64_t group_of(const WeightPart& part, int64_t col);
 float group_scale(const WeightPart& part, int64_t row, int64_t group);
 int group_zero(const WeightPart& part, int64_t row, int64_t group);  // of the 4-bit types
-// out[i] = the code of element (row, cols.begin + i).
+// out[i] = the code of element (row, cols.begin + i); of u8 without the 128.
 void read_codes(const WeightPart& part, int64_t row, Range cols, uint8_t* out);
 
 // Where row `row` in the order that the model wants stands in the source: see RowOrder. A

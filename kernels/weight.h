@@ -16,11 +16,16 @@ enum class WeightType : uint8_t {
   f16,
   bf16,
   q8_0,
+  q4_0,
   q4_1,
   q5_0,
+  q5_1,
   q4_k,
+  q5_k,
   q6_k,
   f8_e4m3,
+  i8,
+  u8,
   i4_gptq,
   i4_awq,
   i4_packed,
@@ -38,7 +43,7 @@ struct Range {
 // rope acts on the two halves of a head, so those rows are put back when they are packed.
 enum class RowOrder : uint8_t { as_stored, rope_pairs_to_halves };
 
-// What stands beside a matrix of f8_e4m3 or 4-bit codes: element (r, c) is scale(r, c) * code, or
+// What stands beside a matrix of codes: element (r, c) is scale(r, c) * code, of the 4-bit ones
 // scale(r, c) * (code - zero(r, c)), with one scale and one zero for group_rows x group_cols
 // elements. Sizes and strides count elements of the arrays.
 struct WeightScales {

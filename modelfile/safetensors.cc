@@ -34,6 +34,7 @@ std::optional<TensorType> type_named(std::string_view name) {
   if (name == "F16") return TensorType::f16;
   if (name == "BF16") return TensorType::bf16;
   if (name == "F8_E4M3") return TensorType::f8_e4m3;
+  if (name == "I8") return TensorType::i8;
   if (name == "I32") return TensorType::i32;
   if (name == "I64") return TensorType::i64;
   return std::nullopt;
@@ -76,7 +77,7 @@ Entry read_entry(const std::string& name, const json& description, std::string_v
     throw FileError(
         FileError::Kind::unsupported,
         std::string(file) + ": " + what + " has type " + type_name->get<std::string>() +
-            ", which Chorus does not read yet; it reads F32, F16, BF16, F8_E4M3, I32, I64");
+            ", which Chorus does not read yet; it reads F32, F16, BF16, F8_E4M3, I8, I32, I64");
   }
   const std::vector<uint64_t> shape = sizes_of(description, "shape", file, what);
   if (shape.size() > kDimensionsMax) corrupt(file, what + " has too many dimensions");

@@ -30,9 +30,12 @@ inline constexpr int kQueriesMax = 8;  // query vectors that share the loads of 
 // How a block's weights come out of the packed form; the index of CpuKernels::dot.
 enum class DotKind : uint8_t {
   q8_0,
+  q4_0,
   q4_1,
   q5_0,
+  q5_1,
   q4_k,
+  q5_k,
   q6_k,
   panel_min,     // unpacked: a byte a weight, f32 scale and minimum
   panel_offset,  // unpacked: f32 scale
@@ -41,12 +44,12 @@ enum class DotKind : uint8_t {
   f16,
   bf16,
 };
-inline constexpr int kDotKinds = 11;
+inline constexpr int kDotKinds = 14;
 
 // A block's correction term beside the scale, made from the sum of the quantised activations:
 // what is added for the weights' offset or minimum. A quantised tile holds the ones asked for.
-enum class Correction : uint8_t { minimum, offset128, offset16, offset32_halves };
-inline constexpr int kCorrections = 4;
+enum class Correction : uint8_t { minimum, offset128, offset8, offset16, offset32_halves };
+inline constexpr int kCorrections = 5;
 
 struct QuantisedTile {
   int8_t* values = nullptr;              // [blocks][2 planes][8 kgroups][width][4]

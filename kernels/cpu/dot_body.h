@@ -31,74 +31,92 @@ struct WeightsQ8_0 {
   static DI dot(DI acc, DB w, DB x) { return dot_wide(acc, w, x); }
 };
 
-struct WeightsQ4_1 {
-  static constexpr bool kMinimum = true, kOffset = false;
+// What the types with four bits and those with five have in common: how their codes lie.
+struct FourBits {
   static constexpr int kQuantBytes = 256, kAheadBytes = 256;
-  static constexpr int kHalves = 1;
-  DF scale[1];
-  DF least;
   const uint8_t* quants;
-  static WeightsQ4_1 open(const uint8_t* scales, const uint8_t* quants, int64_t b, int lane) {
-    return {{d_load_f16(scales + b * 64 + lane * 2)},
-            d_load_f16(scales + b * 64 + 32 + lane * 2),
-            quants + b * 256 + lane * 4};
+  static FourBits open(const uint8_t* quants, int64_t b, int lane) {
+    return {quants + b * 256 + lane * 4};
   }
-  DF minimum() const { return least; }
   template <int j>
   void pair(DB& even, DB& odd) const {
     const DB both = db_load(quants + j * 64);
     even = low_nibbles(both);
     odd = high_nibbles(both);
   }
-  static DI dot(DI acc, DB w, DB x) { return dot_narrow(acc, w, x); }
 };
-
-struct WeightsQ5_0 {
-  static constexpr bool kMinimum = false, kOffset = true;
+struct FiveBits {
   static constexpr int kQuantBytes = 320, kAheadBytes = 320;
-  static constexpr int kHalves = 1;
-  DF scale[1];
   const uint8_t* quants;
   DB top;
-  static WeightsQ5_0 open(const uint8_t* scales, const uint8_t* quants, int64_t b, int lane) {
+  static FiveBits open(const uint8_t* quants, int64_t b, int lane) {
     const uint8_t* block = quants + b * 320 + lane * 4;
-    return {{d_load_f16(scales + b * 32 + lane * 2)}, block, db_load(block + 256)};
+    return {block, db_load(block + 256)};
   }
-  DF minimum() const { return d_zero(); }
   template <int j>
   void pair(DB& even, DB& odd) const {
     const DB both = db_load(quants + j * 64);
     even = either(low_nibbles(both), bit_as_16<2 * j>(top));
     odd = either(high_nibbles(both), bit_as_16<2 * j + 1>(top));
   }
+};
+
+// A scale for 32 columns: Q4_0, Q5_0.
+template <class Codes>
+struct WeightsScaled : Codes {
+  static constexpr bool kMinimum = false, kOffset = true;
+  static constexpr int kHalves = 1;
+  DF scale[1];
+  static WeightsScaled open(const uint8_t* scales, const uint8_t* quants, int64_t b, int lane) {
+    return {Codes::open(quants, b, lane), {d_load_f16(scales + b * 32 + lane * 2)}};
+  }
+  DF minimum() const { return d_zero(); }
   static DI dot(DI acc, DB w, DB x) { return dot_narrow(acc, w, x); }
 };
 
-struct WeightsQ4_K {
+// A scale and a minimum for 32 columns: Q4_1, Q5_1.
+template <class Codes>
+struct WeightsWithMinimum : Codes {
   static constexpr bool kMinimum = true, kOffset = false;
-  static constexpr int kQuantBytes = 256, kAheadBytes = 256;
   static constexpr int kHalves = 1;
   DF scale[1];
   DF least;
-  const uint8_t* quants;
-  static WeightsQ4_K open(const uint8_t* scales, const uint8_t* quants, int64_t b, int lane) {
+  static WeightsWithMinimum open(const uint8_t* scales, const uint8_t* quants, int64_t b,
+                                 int lane) {
+    return {Codes::open(quants, b, lane),
+            {d_load_f16(scales + b * 64 + lane * 2)},
+            d_load_f16(scales + b * 64 + 32 + lane * 2)};
+  }
+  DF minimum() const { return least; }
+  static DI dot(DI acc, DB w, DB x) { return dot_narrow(acc, w, x); }
+};
+
+// Small scales and minima for 32 columns, and what they are multiplied by for 256: Q4_K, Q5_K.
+template <class Codes>
+struct WeightsInParts : Codes {
+  static constexpr bool kMinimum = true, kOffset = false;
+  static constexpr int kHalves = 1;
+  DF scale[1];
+  DF least;
+  static WeightsInParts open(const uint8_t* scales, const uint8_t* quants, int64_t b, int lane) {
     const uint8_t* super = scales + (b >> 3) * 320;
     const uint8_t* sub = super + 64 + (b & 7) * 16 + lane;
     const DF d = d_load_f16(super + lane * 2);
     const DF dmin = d_load_f16(super + 32 + lane * 2);
-    return {{d_mul(d, d_load_u8(sub))},
-            d_negate(d_mul(dmin, d_load_u8(sub + 128))),
-            quants + b * 256 + lane * 4};
+    return {Codes::open(quants, b, lane),
+            {d_mul(d, d_load_u8(sub))},
+            d_negate(d_mul(dmin, d_load_u8(sub + 128)))};
   }
   DF minimum() const { return least; }
-  template <int j>
-  void pair(DB& even, DB& odd) const {
-    const DB both = db_load(quants + j * 64);
-    even = low_nibbles(both);
-    odd = high_nibbles(both);
-  }
   static DI dot(DI acc, DB w, DB x) { return dot_narrow(acc, w, x); }
 };
+
+using WeightsQ4_0 = WeightsScaled<FourBits>;
+using WeightsQ4_1 = WeightsWithMinimum<FourBits>;
+using WeightsQ5_0 = WeightsScaled<FiveBits>;
+using WeightsQ5_1 = WeightsWithMinimum<FiveBits>;
+using WeightsQ4_K = WeightsInParts<FourBits>;
+using WeightsQ5_K = WeightsInParts<FiveBits>;
 
 struct WeightsQ6_K {
   static constexpr bool kMinimum = false, kOffset = true;

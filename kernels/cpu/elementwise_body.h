@@ -172,9 +172,10 @@ inline void quantise_block(const QuantiseArgs& a, int64_t b, int r) {
   void* const* corrections = a.tile.corrections;
   if (corrections[0]) static_cast<float*>(corrections[0])[at] = scale * static_cast<float>(sum);
   if (corrections[1]) static_cast<int32_t*>(corrections[1])[at] = -128 * sum;
-  if (corrections[2]) static_cast<int32_t*>(corrections[2])[at] = -16 * sum;
-  if (corrections[3]) {
-    int32_t* halves = static_cast<int32_t*>(corrections[3]) + 2 * b * width + r;
+  if (corrections[2]) static_cast<int32_t*>(corrections[2])[at] = -8 * sum;
+  if (corrections[3]) static_cast<int32_t*>(corrections[3])[at] = -16 * sum;
+  if (corrections[4]) {
+    int32_t* halves = static_cast<int32_t*>(corrections[4]) + 2 * b * width + r;
     halves[0] = -32 * sum_low;
     halves[width] = -32 * sum_high;
   }

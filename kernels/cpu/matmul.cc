@@ -122,6 +122,7 @@ PanelFormat panel_format(Correction correction) {
     case Correction::minimum:
       return {DotKind::panel_min, 128};
     case Correction::offset128:
+    case Correction::offset8:
     case Correction::offset16:
       return {DotKind::panel_offset, 64};
     case Correction::offset32_halves:

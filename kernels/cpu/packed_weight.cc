@@ -24,12 +24,18 @@ PackFormat format_of(WeightType type) {
   switch (type) {
     case WeightType::q8_0:
       return {DotKind::q8_0, Correction::offset128, 32, 34, 32, 32, 512};
+    case WeightType::q4_0:
+      return {DotKind::q4_0, Correction::offset8, 32, 18, 32, 32, 256};
     case WeightType::q4_1:
       return {DotKind::q4_1, Correction::minimum, 32, 20, 64, 32, 256};
     case WeightType::q5_0:
       return {DotKind::q5_0, Correction::offset16, 32, 22, 32, 32, 320};
+    case WeightType::q5_1:
+      return {DotKind::q5_1, Correction::minimum, 32, 24, 64, 32, 320};
     case WeightType::q4_k:
       return {DotKind::q4_k, Correction::minimum, 256, 144, 320, 256, 256};
+    case WeightType::q5_k:
+      return {DotKind::q5_k, Correction::minimum, 256, 176, 320, 256, 320};
     case WeightType::q6_k:
       return {DotKind::q6_k, Correction::offset32_halves, 256, 210, 288, 256, 384};
     case WeightType::f32:
@@ -38,6 +44,8 @@ PackFormat format_of(WeightType type) {
       return {DotKind::f16, Correction::minimum, 1, 2, 0, 1, 32};
     case WeightType::bf16:
     case WeightType::f8_e4m3:  // what has scales beside it is packed as bf16
+    case WeightType::i8:
+    case WeightType::u8:
     case WeightType::i4_gptq:
     case WeightType::i4_awq:
     case WeightType::i4_packed:
@@ -64,22 +72,37 @@ void split_nibbles(const uint8_t* bytes, int count, uint8_t* quants) {
   }
 }
 
-void read_q5_0(const uint8_t* block, SourceBlock& out) {
+// The fifth bits of Q5_0 and Q5_1, then their nibbles.
+void read_five_bits(const uint8_t* bits, SourceBlock& out) {
   uint32_t top;
-  std::memcpy(&top, block + 2, 4);
-  split_nibbles(block + 6, 16, out.quants);
+  std::memcpy(&top, bits, 4);
+  split_nibbles(bits + 4, 16, out.quants);
   for (int i = 0; i < 32; ++i) out.quants[i] |= static_cast<uint8_t>(((top >> i) & 1) << 4);
 }
 
-void read_q4_k(const uint8_t* block, SourceBlock& out) {
-  const uint8_t* packed = block + 4;  // 8 scales and 8 minima of 6 bits in 12 bytes
+// What Q4_K and Q5_K begin with: 8 scales and 8 minima of 6 bits in 12 bytes.
+void read_part_scales(const uint8_t* block, SourceBlock& out) {
+  const uint8_t* packed = block + 4;
   for (int i = 0; i < 4; ++i) {
     out.scales[i] = packed[i] & 63;
     out.minima[i] = packed[4 + i] & 63;
     out.scales[4 + i] = static_cast<uint8_t>((packed[8 + i] & 15) | (packed[i] >> 6 << 4));
     out.minima[4 + i] = static_cast<uint8_t>((packed[8 + i] >> 4) | (packed[4 + i] >> 6 << 4));
   }
+}
+
+void read_q4_k(const uint8_t* block, SourceBlock& out) {
+  read_part_scales(block, out);
   for (int i = 0; i < 4; ++i) split_nibbles(block + 16 + 32 * i, 32, out.quants + 64 * i);
+}
+
+void read_q5_k(const uint8_t* block, SourceBlock& out) {
+  read_part_scales(block, out);
+  const uint8_t* top = block + 16;
+  for (int i = 0; i < 4; ++i) split_nibbles(block + 48 + 32 * i, 32, out.quants + 64 * i);
+  for (int i = 0; i < 256; ++i) {
+    out.quants[i] |= static_cast<uint8_t>(((top[i % 32] >> (i / 32)) & 1) << 4);
+  }
 }
 
 void read_q6_k(const uint8_t* block, SourceBlock& out) {
@@ -102,14 +125,23 @@ void read_block(WeightType type, const uint8_t* block, SourceBlock& out) {
     case WeightType::q8_0:
       for (int i = 0; i < 32; ++i) out.quants[i] = block[2 + i] ^ 128;
       return;
+    case WeightType::q4_0:
+      split_nibbles(block + 2, 16, out.quants);
+      return;
     case WeightType::q4_1:
       split_nibbles(block + 4, 16, out.quants);
       return;
     case WeightType::q5_0:
-      read_q5_0(block, out);
+      read_five_bits(block + 2, out);
+      return;
+    case WeightType::q5_1:
+      read_five_bits(block + 4, out);
       return;
     case WeightType::q4_k:
       read_q4_k(block, out);
+      return;
+    case WeightType::q5_k:
+      read_q5_k(block, out);
       return;
     case WeightType::q6_k:
       read_q6_k(block, out);
@@ -125,14 +157,17 @@ void place_scales(WeightType type, const uint8_t* block, const SourceBlock& sour
                   uint8_t* scales) {
   switch (type) {
     case WeightType::q8_0:
+    case WeightType::q4_0:
     case WeightType::q5_0:
       std::memcpy(scales + lane * 2, block, 2);
       return;
     case WeightType::q4_1:
+    case WeightType::q5_1:
       std::memcpy(scales + lane * 2, block, 2);
       std::memcpy(scales + 32 + lane * 2, block + 2, 2);
       return;
     case WeightType::q4_k:
+    case WeightType::q5_k:
       std::memcpy(scales + lane * 2, block, 2);
       std::memcpy(scales + 32 + lane * 2, block + 2, 2);
       for (int i = 0; i < 8; ++i) scales[64 + 16 * i + lane] = source.scales[i];
@@ -157,7 +192,7 @@ void place_quants(WeightType type, const uint8_t* weights, int lane, uint8_t* qu
     for (int j = 0; j < 8; ++j) std::memcpy(at + 64 * j, &kgroups[j], 4);
     return;
   }
-  uint32_t top[2] = {};  // q5_0: one word; q6_k: one for each four kgroups
+  uint32_t top[2] = {};  // of five bits: one word; of six: one for each four kgroups
   for (int j = 0; j < 8; ++j) {
     const uint32_t upper = (kgroups[j] >> 4) & 0x03030303u;
     if (type == WeightType::q6_k) {
@@ -171,7 +206,9 @@ void place_quants(WeightType type, const uint8_t* weights, int lane, uint8_t* qu
         (kgroups[2 * i] & 0x0f0f0f0fu) | ((kgroups[2 * i + 1] & 0x0f0f0f0fu) << 4);
     std::memcpy(at + 64 * i, &both, 4);
   }
-  if (type == WeightType::q5_0) std::memcpy(at + 256, &top[0], 4);
+  if (type == WeightType::q5_0 || type == WeightType::q5_1 || type == WeightType::q5_k) {
+    std::memcpy(at + 256, &top[0], 4);
+  }
   if (type == WeightType::q6_k) {
     std::memcpy(at + 256, &top[0], 4);
     std::memcpy(at + 320, &top[1], 4);

@@ -4,10 +4,13 @@
 // A group is its scales, padded to 64 bytes, then its quants; both run over the columns in blocks
 // of 32. A block's 8 kgroups (4 columns of 16 rows, 64 bytes) k0..k7 are packed as
 //   q8_0  scales: f16 d[16]                    quants: k0..k7, a byte a weight, 128 added
-//   q4_1  scales: f16 d[16], f16 m[16]         quants: 4 vectors, k(2i) low and k(2i + 1) high
-//   q5_0  scales: f16 d[16]                    quants: as q4_1, then the fifth bits: bit j of k(j)
-//   q4_k  as q4_1; scales per 256 columns: f16 d[16], dmin[16], then u8 scale[8][16], min[8][16]
-//   q6_k  quants: as q4_1, then 2 vectors with the upper bits: bits 2 (j mod 4) of k(j);
+//   q4_0  scales: f16 d[16]                    quants: 4 vectors, k(2i) low and k(2i + 1) high
+//   q4_1  scales: f16 d[16], f16 m[16]         quants: as q4_0
+//   q5_0  scales: as q4_0                      quants: as q4_0, then the fifth bits: bit j of k(j)
+//   q5_1  scales: as q4_1                      quants: as q5_0
+//   q4_k  as q4_0; scales per 256 columns: f16 d[16], dmin[16], then u8 scale[8][16], min[8][16]
+//   q5_k  scales: as q4_k                      quants: as q5_0
+//   q6_k  quants: as q4_0, then 2 vectors with the upper bits: bits 2 (j mod 4) of k(j);
 //         scales per 256 columns: f16 d[16], then i8 scale[16][16]
 // Float types have no scales: one vector of 16 rows a column.
 #pragma once

@@ -393,7 +393,7 @@ inline constexpr int kRunChoices = 8;  // 1, 2, 4 ... spans
 // the time of half a span, by measurements on an H200 when a run was one span); short ones give
 // each block work. items[c]: how many items for one KV head there are where runs are 1 << c;
 // `longest`: spans of the longest row; `blocks`: that run at once.
-__host__ __device__ inline int run_of(const int (&items)[kRunChoices], int longest, int blocks) {
+__device__ inline int run_of(const int (&items)[kRunChoices], int longest, int blocks) {
   int best = 1;
   int64_t best_time = INT64_MAX;
 #pragma unroll

@@ -32,13 +32,17 @@ inline WeightFormat format_of(DType type) {
 // How a quantised segment's codes and scales are kept; one kernel each.
 enum class Coding : uint8_t {
   q8_0,  // GGUF's, see kernels/quant.h
+  q4_0,
   q4_1,
   q5_0,
+  q5_1,
   q4_k,
+  q5_k,
   q6_k,
   i4_by_32,   // scale * (code - zero), a scale and a zero for 32 columns of a row
   i4_by_128,  // the same for 128
   e4m3,       // scale * e4m3, a scale for 128 columns of a row or of 16 rows
+  i8,         // the same with integers
 };
 
 // Rows of one coding. Planes are cut into tiles of 16 rows and 128 columns, in rows of tiles;
@@ -48,7 +52,7 @@ struct QuantisedSegment {
   int64_t row_begin = 0, rows = 0;  // of the weight; the last tile is padded
   int64_t row_tiles = 0, col_tiles = 0;
   const uint8_t* codes = nullptr;
-  const uint8_t* high_bits = nullptr;  // the bits above four of q5_0 and q6_k
+  const uint8_t* high_bits = nullptr;  // the bits above four of q5 and q6
   const uint8_t* scales = nullptr;
   const uint8_t* block_scales = nullptr;  // f16 of the K types' blocks of 256 columns
   // Column c of the tiles is input column c - lead or, where there is a list, columns[c]; one that
@@ -56,7 +60,7 @@ struct QuantisedSegment {
   int64_t lead = 0;
   const int32_t* columns = nullptr;
   bool bf16_scales = false;  // i4: bf16 instead of f16
-  // e4m3: f32 scales from one row tile, column tile, row to the next; 0 where they share one.
+  // e4m3, i8: f32 scales from one row tile, column tile, row to the next; 0 where they share one.
   int64_t scale_row_tile_stride = 0, scale_col_tile_stride = 0, scale_row_stride = 0;
 };
 

@@ -59,8 +59,8 @@ bool halves(const QuantisedSegment& whole, QuantisedSegment& first, QuantisedSeg
   second.row_begin += first.rows;
   second.codes += tiles * code_bytes(facts);
   if (facts.high > 0) second.high_bits += tiles * high_bytes(facts);
-  second.scales += whole.coding == Coding::e4m3 ? 4 * first.row_tiles * whole.scale_row_tile_stride
-                                                : tiles * kTileRows * facts.scale_bytes;
+  second.scales += facts.scale_bytes == 0 ? 4 * first.row_tiles * whole.scale_row_tile_stride
+                                          : tiles * kTileRows * facts.scale_bytes;
   if (facts.block_scale_bytes > 0) {
     second.block_scales +=
         first.row_tiles * ((whole.col_tiles + 1) / 2) * kTileRows * facts.block_scale_bytes;
@@ -81,12 +81,18 @@ LaunchFew* few_kernel(Coding coding) {
   switch (coding) {
     case Coding::q8_0:
       return launch_few_q8_0;
+    case Coding::q4_0:
+      return launch_few_q4_0;
     case Coding::q4_1:
       return launch_few_q4_1;
     case Coding::q5_0:
       return launch_few_q5_0;
+    case Coding::q5_1:
+      return launch_few_q5_1;
     case Coding::q4_k:
       return launch_few_q4_k;
+    case Coding::q5_k:
+      return launch_few_q5_k;
     case Coding::q6_k:
       return launch_few_q6_k;
     case Coding::i4_by_32:
@@ -95,6 +101,8 @@ LaunchFew* few_kernel(Coding coding) {
       return launch_few_i4_by_128;
     case Coding::e4m3:
       return launch_few_e4m3;
+    case Coding::i8:
+      return launch_few_i8;
   }
   assert(false);
   return nullptr;

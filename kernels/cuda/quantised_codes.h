@@ -111,7 +111,7 @@ struct TileCodes {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int row = lane / 4 + 8 * r;
-      if constexpr (coding == Coding::e4m3) {
+      if constexpr (kFacts.scale_bytes == 0) {
         read_words<1>(segment.scales + 4 * (row_tile * segment.scale_row_tile_stride +
                                             col_tile * segment.scale_col_tile_stride +
                                             row * segment.scale_row_stride),
@@ -133,21 +133,24 @@ struct TileCodes {
     }
   }
 
-  static constexpr bool kHasMinima = coding == Coding::q4_1 || coding == Coding::q4_k;
+  // Scales and minima beside them; and those that the blocks' own are multiplied by.
+  static constexpr bool kHalfMinima = coding == Coding::q4_1 || coding == Coding::q5_1;
+  static constexpr bool kPartMinima = coding == Coding::q4_k || coding == Coding::q5_k;
+  static constexpr bool kHasMinima = kHalfMinima || kPartMinima;
 
   // Of row g + 8 r and one of the tile's groups of columns.
   __device__ float scale(const QuantisedSegment& segment, int r, int group) const {
-    if constexpr (coding == Coding::q8_0 || coding == Coding::q5_0) {
+    if constexpr (coding == Coding::q8_0 || coding == Coding::q4_0 || coding == Coding::q5_0) {
       return f16_bits(scales[r][group / 2] >> (16 * (group % 2)) & 0xffff);
-    } else if constexpr (coding == Coding::q4_1) {
+    } else if constexpr (kHalfMinima) {
       return f16_bits(scales[r][group] & 0xffff);
-    } else if constexpr (coding == Coding::q4_k) {
+    } else if constexpr (kPartMinima) {
       const uint32_t part = scales[r][group / 2] >> (16 * (group % 2)) & 0xff;
       return f16_bits(block_scales[r] & 0xffff) * static_cast<float>(part);
     } else if constexpr (coding == Coding::q6_k) {
       const int part = static_cast<int8_t>(scales[r][group / 4] >> (8 * (group % 4)) & 0xff);
       return f16_bits(block_scales[r]) * static_cast<float>(part);
-    } else if constexpr (coding == Coding::e4m3) {
+    } else if constexpr (kFacts.scale_bytes == 0) {
       return __int_as_float(static_cast<int>(scales[r][0]));
     } else {
       const uint32_t bits = scales[r][group] & 0xffff;
@@ -155,16 +158,17 @@ struct TileCodes {
     }
   }
   __device__ float minimum(int r, int group) const {
-    if constexpr (coding == Coding::q4_1) {
+    if constexpr (kHalfMinima) {
       return f16_bits(scales[r][group] >> 16);
     } else {
-      static_assert(coding == Coding::q4_k);
+      static_assert(kPartMinima);
       const uint32_t part = scales[r][group / 2] >> (16 * (group % 2) + 8) & 0xff;
       return -f16_bits(block_scales[r] >> 16) * static_cast<float>(part);
     }
   }
   // What stands for zero among the codes.
   __device__ uint32_t zero(int r, int group) const {
+    if constexpr (coding == Coding::q4_0) return 8;
     if constexpr (coding == Coding::q5_0) return 16;
     if constexpr (coding == Coding::q6_k) return 32;
     if constexpr (coding == Coding::i4_by_32 || coding == Coding::i4_by_128) {
@@ -187,7 +191,7 @@ struct TileCodes {
         const uint32_t sign = word & 0x80008000u;
         a.x[i] = bf16 ? product<T>((word >> 4 & 0x07f007f0u) | sign, 0x7b807b80u)   // 2^120
                       : product<T>((word >> 1 & 0x3f803f80u) | sign, 0x5c005c00u);  // 2^8
-      } else if constexpr (coding == Coding::q8_0) {
+      } else if constexpr (kFacts.bits == 8) {
         const uint32_t word = low[2 * step + i / 2] >> (i % 2 == 0 ? 0 : 8);
         // bf16 has room for seven bits; the sign bit makes 128, which is taken away, a 256.
         a.x[i] = bf16 ? difference<T>((word & 0x007f007fu) | magic, (word & 0x00800080u) | magic)

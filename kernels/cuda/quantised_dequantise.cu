@@ -86,14 +86,23 @@ void dequantise(const DeviceWeight& weight, DType type, void* out, cudaStream_t 
       case Coding::q8_0:
         with(dequantise_segment<Coding::q8_0>);
         break;
+      case Coding::q4_0:
+        with(dequantise_segment<Coding::q4_0>);
+        break;
       case Coding::q4_1:
         with(dequantise_segment<Coding::q4_1>);
         break;
       case Coding::q5_0:
         with(dequantise_segment<Coding::q5_0>);
         break;
+      case Coding::q5_1:
+        with(dequantise_segment<Coding::q5_1>);
+        break;
       case Coding::q4_k:
         with(dequantise_segment<Coding::q4_k>);
+        break;
+      case Coding::q5_k:
+        with(dequantise_segment<Coding::q5_k>);
         break;
       case Coding::q6_k:
         with(dequantise_segment<Coding::q6_k>);
@@ -106,6 +115,9 @@ void dequantise(const DeviceWeight& weight, DType type, void* out, cudaStream_t 
         break;
       case Coding::e4m3:
         with(dequantise_segment<Coding::e4m3>);
+        break;
+      case Coding::i8:
+        with(dequantise_segment<Coding::i8>);
         break;
     }
   }

@@ -31,8 +31,9 @@ struct FewRowsArgs {
 
 // Launches for one coding; `x_type` is bf16, f16 or f32.
 using LaunchFew = void(const FewRowsArgs& args, DType x_type, int row_tiles, cudaStream_t stream);
-LaunchFew launch_few_q8_0, launch_few_q4_1, launch_few_q5_0, launch_few_q4_k, launch_few_q6_k,
-    launch_few_i4_by_32, launch_few_i4_by_128, launch_few_e4m3;
+LaunchFew launch_few_q8_0, launch_few_q4_0, launch_few_q4_1, launch_few_q5_0, launch_few_q5_1,
+    launch_few_q4_k, launch_few_q5_k, launch_few_q6_k, launch_few_i4_by_32, launch_few_i4_by_128,
+    launch_few_e4m3, launch_few_i8;
 
 // --- activations
 
@@ -217,10 +218,11 @@ struct FewShared {
 // --- the kernel
 
 // Tiles that a warp has in flight; what registers allow.
-constexpr int ring_depth(Coding coding, int n_tiles) {
+template <Coding coding>
+constexpr int ring_depth(int n_tiles) {
   const bool bytes = facts_of(coding).bits == 8;
-  if (n_tiles == 1) return bytes ? 2 : 4;
-  const bool many = coding == Coding::q4_1 || coding == Coding::q4_k || coding == Coding::q6_k;
+  if (n_tiles == 1) return bytes ? 2 : coding == Coding::q5_1 ? 3 : 4;
+  const bool many = TileCodes<coding>::kHasMinima || coding == Coding::q6_k;
   return bytes || many ? 1 : 2;
 }
 
@@ -241,7 +243,7 @@ __global__ void __launch_bounds__(2 * kFewSlices * 32)
   const QuantisedSegment& segment = args.segments[which];
 
   // Phase 1: weights on their way.
-  constexpr int kDepth = ring_depth(coding, n_tiles);
+  constexpr int kDepth = ring_depth<coding>(n_tiles);
   TileCodes<coding> ring[kDepth];
   const int64_t begin = segment.col_tiles * slice / kFewSlices;
   const int64_t end = segment.col_tiles * (slice + 1) / kFewSlices;

@@ -3,6 +3,9 @@
 
 namespace chorus::kernels::cuda {
 
+void launch_few_q4_0(const FewRowsArgs& args, DType x_type, int row_tiles, cudaStream_t stream) {
+  launch_few<Coding::q4_0>(args, x_type, row_tiles, stream);
+}
 void launch_few_q4_1(const FewRowsArgs& args, DType x_type, int row_tiles, cudaStream_t stream) {
   launch_few<Coding::q4_1>(args, x_type, row_tiles, stream);
 }

@@ -9,5 +9,8 @@ void launch_few_q8_0(const FewRowsArgs& args, DType x_type, int row_tiles, cudaS
 void launch_few_e4m3(const FewRowsArgs& args, DType x_type, int row_tiles, cudaStream_t stream) {
   launch_few<Coding::e4m3>(args, x_type, row_tiles, stream);
 }
+void launch_few_i8(const FewRowsArgs& args, DType x_type, int row_tiles, cudaStream_t stream) {
+  launch_few<Coding::i8>(args, x_type, row_tiles, stream);
+}
 
 }  // namespace chorus::kernels::cuda

@@ -12,11 +12,11 @@
 //   high, 1 bit    word step / 4 of a lane's 2: bit 4 (step % 4) + i + 16 e.
 //   high, 2 bits   word step / 2 of a lane's 4: bits from 8 (step % 2) + 2 i + 16 e.
 //   scales         row after row: of each of the tile's groups of columns
-//                    q8_0, q5_0: f16 scale; q4_1: f16 scale, f16 minimum; q4_k: u8 scale,
-//                    u8 minimum; q6_k: i8 scale; i4: u16 scale (f16 or bf16), u16 zero.
-//                  e4m3 has f32 scales by the segment's strides.
-//   block scales   of two tiles side by side, row after row: q4_k: f16 scale, f16 minimum; q6_k:
-//                  f16 scale.
+//                    q8_0, q4_0, q5_0: f16 scale; q4_1, q5_1: f16 scale, f16 minimum; q4_k, q5_k:
+//                    u8 scale, u8 minimum; q6_k: i8 scale; i4: u16 scale (f16 or bf16), u16 zero.
+//                  e4m3 and i8 have f32 scales by the segment's strides.
+//   block scales   of two tiles side by side, row after row: q4_k, q5_k: f16 scale, f16 minimum;
+//                  q6_k: f16 scale.
 #pragma once
 
 #include <cassert>
@@ -40,12 +40,18 @@ constexpr CodingFacts facts_of(Coding coding) {
   switch (coding) {
     case Coding::q8_0:
       return {8, 0, 32, 8, 0};
+    case Coding::q4_0:
+      return {4, 0, 32, 8, 0};
     case Coding::q4_1:
       return {4, 0, 32, 16, 0};
     case Coding::q5_0:
       return {4, 1, 32, 8, 0};
+    case Coding::q5_1:
+      return {4, 1, 32, 16, 0};
     case Coding::q4_k:
       return {4, 0, 32, 8, 4};
+    case Coding::q5_k:
+      return {4, 1, 32, 8, 4};
     case Coding::q6_k:
       return {4, 2, 16, 8, 2};
     case Coding::i4_by_32:
@@ -53,6 +59,7 @@ constexpr CodingFacts facts_of(Coding coding) {
     case Coding::i4_by_128:
       return {4, 0, 128, 4, 0};
     case Coding::e4m3:
+    case Coding::i8:
       return {8, 0, 128, 0, 0};
   }
   return {};
@@ -64,16 +71,25 @@ constexpr Coding coding_of(WeightType type) {
   switch (type) {
     case WeightType::q8_0:
       return Coding::q8_0;
+    case WeightType::q4_0:
+      return Coding::q4_0;
     case WeightType::q4_1:
       return Coding::q4_1;
     case WeightType::q5_0:
       return Coding::q5_0;
+    case WeightType::q5_1:
+      return Coding::q5_1;
     case WeightType::q4_k:
       return Coding::q4_k;
+    case WeightType::q5_k:
+      return Coding::q5_k;
     case WeightType::q6_k:
       return Coding::q6_k;
     case WeightType::f8_e4m3:
       return Coding::e4m3;
+    case WeightType::i8:
+    case WeightType::u8:
+      return Coding::i8;
     case WeightType::i4_gptq:
     case WeightType::i4_awq:
     case WeightType::i4_packed:

@@ -45,14 +45,29 @@ __device__ inline uint32_t code_of(const BlockQ8_0& block, int i) {
 __device__ inline uint32_t nibble_of_halves(const uint8_t* nibbles, int i) {
   return (nibbles[i % 16] >> (i / 16 * 4)) & 15u;
 }
+__device__ inline uint32_t fifth_bit_at(const uint8_t* bits, int i) {
+  return ((bits[i / 8] >> (i % 8)) & 1u) << 4;
+}
+__device__ inline uint32_t nibble_of_parts(const uint8_t* nibbles, int i) {
+  return (nibbles[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4)) & 15u;
+}
+__device__ inline uint32_t code_of(const BlockQ4_0& block, int i) {
+  return nibble_of_halves(block.nibbles, i);
+}
 __device__ inline uint32_t code_of(const BlockQ4_1& block, int i) {
   return nibble_of_halves(block.nibbles, i);
 }
 __device__ inline uint32_t code_of(const BlockQ5_0& block, int i) {
-  return nibble_of_halves(block.nibbles, i) | ((block.fifth_bits[i / 8] >> (i % 8)) & 1u) << 4;
+  return nibble_of_halves(block.nibbles, i) | fifth_bit_at(block.fifth_bits, i);
+}
+__device__ inline uint32_t code_of(const BlockQ5_1& block, int i) {
+  return nibble_of_halves(block.nibbles, i) | fifth_bit_at(block.fifth_bits, i);
 }
 __device__ inline uint32_t code_of(const BlockQ4_K& block, int i) {
-  return (block.nibbles[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4)) & 15u;
+  return nibble_of_parts(block.nibbles, i);
+}
+__device__ inline uint32_t code_of(const BlockQ5_K& block, int i) {
+  return nibble_of_parts(block.nibbles, i) | ((block.fifth_bits[i % 32] >> (i / 32)) & 1u) << 4;
 }
 __device__ inline uint32_t code_of(const BlockQ6_K& block, int i) {
   const int half = i / 128, quarter = i / 32 % 4, at = i % 32;
@@ -68,12 +83,24 @@ struct BlockOf<WeightType::q8_0> {
   using Type = BlockQ8_0;
 };
 template <>
+struct BlockOf<WeightType::q4_0> {
+  using Type = BlockQ4_0;
+};
+template <>
 struct BlockOf<WeightType::q4_1> {
   using Type = BlockQ4_1;
 };
 template <>
 struct BlockOf<WeightType::q5_0> {
   using Type = BlockQ5_0;
+};
+template <>
+struct BlockOf<WeightType::q5_1> {
+  using Type = BlockQ5_1;
+};
+template <>
+struct BlockOf<WeightType::q5_k> {
+  using Type = BlockQ5_K;
 };
 template <>
 struct BlockOf<WeightType::q4_k> {
@@ -96,8 +123,8 @@ template <WeightType type>
 __device__ inline uint32_t code_at(const Source& source, int row, int col) {
   const Runs& codes = source.slice.codes;
   constexpr int kWord = static_cast<int>(kWordCodes);
-  if constexpr (type == WeightType::f8_e4m3) {
-    return run_of(source, codes, row)[col];
+  if constexpr (has_bytes(type)) {
+    return run_of(source, codes, row)[col] ^ (type == WeightType::u8 ? 0x80u : 0u);
   } else if constexpr (type == WeightType::i4_packed) {
     return nibble_at(run_of(source, codes, row), col / kWord, col % kWord);
   } else if constexpr (type == WeightType::i4_gptq) {
@@ -184,16 +211,24 @@ template <class Block>
 __device__ inline void place_block(const Block& block, int i, uint8_t* to) {
   put(to, i, block.scale);
 }
-__device__ inline void place_block(const BlockQ4_1& block, int i, uint8_t* to) {
+template <class Block>
+__device__ inline void place_with_minimum(const Block& block, int i, uint8_t* to) {
   put(to, 2 * i, block.scale);
   put(to, 2 * i + 1, block.minimum);
 }
+__device__ inline void place_block(const BlockQ4_1& block, int i, uint8_t* to) {
+  place_with_minimum(block, i, to);
+}
+__device__ inline void place_block(const BlockQ5_1& block, int i, uint8_t* to) {
+  place_with_minimum(block, i, to);
+}
 
 // Those of half a block of the K types, and with the first half the block's own.
-__device__ inline void place_half_block(const BlockQ4_K& block, int half, uint8_t* to,
+template <class Block>  // BlockQ4_K, BlockQ5_K
+__device__ inline void place_half_block(const Block& block, int half, uint8_t* to,
                                         uint8_t* block_to) {
   for (int p = 0; p < 4; ++p) {
-    const PartScaleQ4_K scale = q4_k_part_scale(block, 4 * half + p);
+    const PartScaleK scale = part_scale_of(block.part_scales, 4 * half + p);
     to[2 * p] = scale.scale;
     to[2 * p + 1] = scale.minimum;
   }
@@ -258,7 +293,7 @@ __device__ inline void place_scales(const Source& source, const Planes& to, int6
         if (block * Block::kElements < source.slice.col_end) place_block(blocks[block], i, scales);
       }
     }
-  } else if constexpr (type == WeightType::f8_e4m3) {
+  } else if constexpr (has_bytes(type)) {
     // One of those that share a scale writes it.
     if (in_tile != 0 && segment.scale_row_stride == 0) return;
     if (col_tile != 0 && segment.scale_col_tile_stride == 0) return;
@@ -321,16 +356,26 @@ void repack(const PartPlan& plan, const RepackSlice& slice, const void* staged, 
   switch (part.type) {
     case WeightType::q8_0:
       return launch_repack<WeightType::q8_0>(source, to, stream);
+    case WeightType::q4_0:
+      return launch_repack<WeightType::q4_0>(source, to, stream);
     case WeightType::q4_1:
       return launch_repack<WeightType::q4_1>(source, to, stream);
     case WeightType::q5_0:
       return launch_repack<WeightType::q5_0>(source, to, stream);
+    case WeightType::q5_1:
+      return launch_repack<WeightType::q5_1>(source, to, stream);
     case WeightType::q4_k:
       return launch_repack<WeightType::q4_k>(source, to, stream);
+    case WeightType::q5_k:
+      return launch_repack<WeightType::q5_k>(source, to, stream);
     case WeightType::q6_k:
       return launch_repack<WeightType::q6_k>(source, to, stream);
     case WeightType::f8_e4m3:
       return launch_repack<WeightType::f8_e4m3>(source, to, stream);
+    case WeightType::i8:
+      return launch_repack<WeightType::i8>(source, to, stream);
+    case WeightType::u8:
+      return launch_repack<WeightType::u8>(source, to, stream);
     case WeightType::i4_gptq:
       return launch_repack<WeightType::i4_gptq>(source, to, stream);
     case WeightType::i4_awq:

@@ -60,7 +60,7 @@ void plan_i4(PartPlan& plan) {
   keep_order(plan, by_128 ? 128 : 32);
 }
 
-void plan_e4m3(PartPlan& plan) {
+void plan_bytes(PartPlan& plan) {
   const WeightPart& part = *plan.part;
   const WeightScales& scales = part.scales;
   keep_order(plan, kTileCols);
@@ -79,7 +79,7 @@ bool has_coding(const WeightPart& part) {
   if (!has_scales(part.type)) return block_elements(part.type) > 1;
   const WeightScales& scales = part.scales;
   const bool whole_rows = scales.col_stride == 0 || scales.group_cols >= part.source_cols;
-  if (part.type == WeightType::f8_e4m3) return whole_rows || scales.group_cols % kTileCols == 0;
+  if (has_bytes(part.type)) return whole_rows || scales.group_cols % kTileCols == 0;
   return whole_rows || scales.group_cols % 32 == 0 || scales.group_of_col != nullptr;
 }
 
@@ -87,7 +87,7 @@ void plan_columns(PartPlan& plan) {
   const WeightType type = plan.part->type;
   plan.segment.coding = coding_of(type);
   if (!has_scales(type)) return keep_order(plan, block_elements(type));
-  if (type == WeightType::f8_e4m3) return plan_e4m3(plan);
+  if (has_bytes(type)) return plan_bytes(plan);
   plan_i4(plan);
 }
 
@@ -128,7 +128,7 @@ PartPlan plan_of(const WeightPart& part) {
 
 int64_t scale_plane_bytes(const PartPlan& plan) {
   const QuantisedSegment& segment = plan.segment;
-  if (segment.coding != Coding::e4m3) {
+  if (plan.facts.scale_bytes > 0) {
     return segment.row_tiles * segment.col_tiles * kTileRows * plan.facts.scale_bytes;
   }
   return 4 * ((segment.row_tiles - 1) * segment.scale_row_tile_stride +

@@ -27,15 +27,22 @@ WeightType weight_type(const Tensor& tensor) {
       return WeightType::bf16;
     case TensorType::q8_0:
       return WeightType::q8_0;
+    case TensorType::q4_0:
+      return WeightType::q4_0;
     case TensorType::q4_1:
       return WeightType::q4_1;
     case TensorType::q5_0:
       return WeightType::q5_0;
+    case TensorType::q5_1:
+      return WeightType::q5_1;
     case TensorType::q4_k:
       return WeightType::q4_k;
+    case TensorType::q5_k:
+      return WeightType::q5_k;
     case TensorType::q6_k:
       return WeightType::q6_k;
     case TensorType::f8_e4m3:
+    case TensorType::i8:
     case TensorType::i32:
     case TensorType::i64:
       break;

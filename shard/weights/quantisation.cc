@@ -114,24 +114,31 @@ Quantisation read_compressed_tensors(const Config& config) {
   const std::string weights = "config_groups.group_0.weights.";
   const std::string format = text(config, "format", "");
   Quantisation quantisation{.method = QuantMethod::compressed_tensors};
-  if (format == "pack-quantized") {
-    expect_four_bits(config, weights + "num_bits");
-    const std::string type = text(config, weights + "type", "int");
-    if (type != "int") unsupported(config, weights + "type", type, "int");
-    quantisation.group_cols = group_size(config, weights + "group_size");
-    quantisation.sorted = text(config, weights + "actorder", "") == "group";
-    return quantisation;
-  }
-  if (format != "float-quantized" && format != "naive-quantized") {
-    unsupported(config, "format", format, "pack-quantized and float-quantized");
+  const bool packed = format == "pack-quantized", integers = packed || format == "int-quantized";
+  if (!integers && format != "float-quantized" && format != "naive-quantized") {
+    unsupported(config, "format", format, "pack-quantized, int-quantized and float-quantized");
   }
   const int64_t bits = integer(config, weights + "num_bits").value_or(0);
-  const std::string type = text(config, weights + "type", "");
-  if (bits != 8 || type != "float") {
+  const std::string type = text(config, weights + "type", packed ? "int" : "");
+  if (type != (integers ? "int" : "float") || (bits != 8 && !(packed && bits == 4))) {
     unsupported(config, weights + "type", fmt::format("{} of {} bits", type, bits),
-                "float of 8 bits");
+                packed     ? "int of 4 or 8 bits"
+                : integers ? "int of 8 bits"
+                           : "float of 8 bits");
   }
-  set_block(quantisation, config, weights + "block_structure");
+  if (!integers) {
+    set_block(quantisation, config, weights + "block_structure");
+    return quantisation;
+  }
+  quantisation.bits = bits;
+  quantisation.group_cols = group_size(config, weights + "group_size");
+  quantisation.sorted = text(config, weights + "actorder", "") == "group";
+  if (bits == 8 && quantisation.sorted) {
+    unsupported(config, weights + "actorder", "group", "8 bits without it");
+  }
+  if (bits == 8 && !config.find_flag(path(weights + "symmetric"), "").value_or(true)) {
+    unsupported(config, weights + "symmetric", "false", "8 bits around zero");
+  }
   return quantisation;
 }
 
@@ -238,6 +245,24 @@ ScaledMatrix by_group(const Quantisation& quantisation, const std::string& layer
   return matrix;
 }
 
+// What compressed-tensors says beside codes in words of how many there are.
+void check_shape(const std::string& layer, const ScaledMatrix& matrix, const Tensor& codes,
+                 const Find& find) {
+  const Tensor* shape = find(layer + ".weight_shape");
+  if (shape == nullptr) return;
+  const bool wide = shape->type == TensorType::i64;
+  expect(*shape, wide ? TensorType::i64 : TensorType::i32, {2});
+  std::array<int64_t, 2> sizes{};
+  for (size_t i = 0; i < 2 && !shape->data.empty(); ++i) {
+    std::memcpy(&sizes[i], shape->data.data() + i * (wide ? 8 : 4), wide ? 8 : 4);
+  }
+  if (!shape->data.empty() && (sizes[0] != matrix.rows || sizes[1] != matrix.cols)) {
+    throw FileError(FileError::Kind::corrupt,
+                    fmt::format("tensor {} says [{}, {}], {} has codes for [{}, {}]", shape->name,
+                                sizes[0], sizes[1], codes.name, matrix.rows, matrix.cols));
+  }
+}
+
 // compressed-tensors' 4 bits: everything is [rows, ...].
 ScaledMatrix packed(const Quantisation& quantisation, const std::string& layer, const Tensor& codes,
                     const Find& find) {
@@ -255,19 +280,7 @@ ScaledMatrix packed(const Quantisation& quantisation, const std::string& layer, 
       .group_cols = quantisation.group_cols == 0 ? matrix.cols : quantisation.group_cols,
       .row_stride = groups,
       .col_stride = 1};
-  if (const Tensor* shape = find(layer + ".weight_shape"); shape != nullptr) {
-    const bool wide = shape->type == TensorType::i64;
-    expect(*shape, wide ? TensorType::i64 : TensorType::i32, {2});
-    std::array<int64_t, 2> sizes{};
-    for (size_t i = 0; i < 2 && !shape->data.empty(); ++i) {
-      std::memcpy(&sizes[i], shape->data.data() + i * (wide ? 8 : 4), wide ? 8 : 4);
-    }
-    if (!shape->data.empty() && (sizes[0] != matrix.rows || sizes[1] != matrix.cols)) {
-      throw FileError(FileError::Kind::corrupt,
-                      fmt::format("tensor {} says [{}, {}], {} has codes for [{}, {}]", shape->name,
-                                  sizes[0], sizes[1], codes.name, matrix.rows, matrix.cols));
-    }
-  }
+  check_shape(layer, matrix, codes, find);
   if (const Tensor* zeros = find(layer + ".weight_zero_point"); zeros != nullptr) {
     expect(*zeros, TensorType::i32, {kernels::ceil_div(matrix.rows, kWordCodes), groups});
     matrix.scales.zeros = zeros->data.data();
@@ -279,6 +292,37 @@ ScaledMatrix packed(const Quantisation& quantisation, const std::string& layer, 
   if (group_of != nullptr) {
     matrix.scales.group_of_col = checked_groups(*group_of, matrix.cols, groups);
   }
+  return matrix;
+}
+
+// Integers of 8 bits, as they are or with 128 added in words of four: a scale a row, or for some
+// columns of a row.
+ScaledMatrix integers(const Quantisation& quantisation, const std::string& layer,
+                      const Tensor& codes, const Find& find) {
+  if (codes.shape.size() != 2) wrong(codes, "a matrix");
+  const bool in_words = codes.type == TensorType::i32;
+  ScaledMatrix matrix{.data = codes.data.data(),
+                      .type = in_words ? WeightType::u8 : WeightType::i8,
+                      .rows = codes.shape[0],
+                      .cols = codes.shape[1] * (in_words ? 4 : 1)};
+  if (find(layer + ".weight_zero_point") != nullptr) {
+    throw FileError(FileError::Kind::unsupported,
+                    fmt::format("tensor {}.weight_zero_point: 8-bit codes around another zero than "
+                                "0 are not read; symmetric ones are",
+                                layer));
+  }
+  check_shape(layer, matrix, codes, find);
+  const int64_t groups = groups_of(matrix.cols, quantisation.group_cols);
+  const Tensor& scales = required(find, layer + ".weight_scale", codes);
+  if (groups > 1 || scales.shape != std::vector<int64_t>{matrix.rows}) {
+    expect_shape(scales, {matrix.rows, groups});
+  }
+  matrix.scales = {
+      .scales = scales.data.data(),
+      .type = scale_type(scales),
+      .group_cols = std::max<int64_t>(groups == 1 ? matrix.cols : quantisation.group_cols, 1),
+      .row_stride = groups,
+      .col_stride = groups == 1 ? 0 : 1};
   return matrix;
 }
 
@@ -359,7 +403,11 @@ std::optional<ScaledMatrix> find_scaled(const Quantisation& quantisation, const 
       return std::nullopt;
     case QuantMethod::compressed_tensors:
       if (const Tensor* codes = find(layer + ".weight_packed")) {
+        if (quantisation.bits == 8) return integers(quantisation, layer, words(*codes), find);
         return packed(quantisation, layer, *codes, find);
+      }
+      if (const Tensor* codes = find(weight); codes != nullptr && codes->type == TensorType::i8) {
+        return integers(quantisation, layer, *codes, find);
       }
       [[fallthrough]];
     case QuantMethod::fp8:

@@ -4,7 +4,8 @@
 //   gptq                X.qweight, X.qzeros, X.scales, X.g_idx
 //   awq                 X.qweight, X.qzeros, X.scales
 //   fp8                 X.weight in F8_E4M3, and X.weight_scale_inv (blocks) or X.weight_scale
-//   compressed-tensors  the same with X.weight_scale, or X.weight_packed, X.weight_scale and
+//   compressed-tensors  the same with X.weight_scale; X.weight in I8 and X.weight_scale; or
+//                       X.weight_packed (4 or 8 bits), X.weight_scale and, of 4 bits,
 //                       X.weight_zero_point or X.weight_g_idx where they are needed
 //
 // A layer that the checkpoint left alone has a plain X.weight: what is there decides. Scales of
@@ -26,7 +27,8 @@ std::string_view name_of(QuantMethod method);  // as quant_method has it; "none"
 
 struct Quantisation {
   QuantMethod method = QuantMethod::none;
-  int64_t group_cols = 0;  // of 4-bit codes; 0: a row is one group
+  int64_t bits = 4;        // of a code in a word
+  int64_t group_cols = 0;  // of integer codes; 0: a row is one group
   int64_t block_rows = 0;  // of fp8's scales; 0: by row or for all
   int64_t block_cols = 0;
   bool zeros_minus_one = false;  // GPTQ's first format

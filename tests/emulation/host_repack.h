@@ -101,10 +101,10 @@ inline void plan_i4(Plan& plan) {
   }
 }
 
-inline void plan_e4m3(Plan& plan) {
+inline void plan_bytes(Plan& plan) {
   const WeightPart& part = *plan.part;
   const WeightScales& scales = part.scales;
-  plan.segment.coding = Coding::e4m3;
+  plan.segment.coding = part.type == WeightType::f8_e4m3 ? Coding::e4m3 : Coding::i8;
   keep_order(plan, 128);
   const int64_t col_tiles = static_cast<int64_t>(plan.source_cols.size()) / kTileCols;
   const bool by_cols = scales.col_stride != 0;
@@ -129,14 +129,23 @@ inline Plan plan_of(const WeightPart& part) {
     case WeightType::q8_0:
       blocks(Coding::q8_0);
       break;
+    case WeightType::q4_0:
+      blocks(Coding::q4_0);
+      break;
     case WeightType::q4_1:
       blocks(Coding::q4_1);
       break;
     case WeightType::q5_0:
       blocks(Coding::q5_0);
       break;
+    case WeightType::q5_1:
+      blocks(Coding::q5_1);
+      break;
     case WeightType::q4_k:
       blocks(Coding::q4_k);
+      break;
+    case WeightType::q5_k:
+      blocks(Coding::q5_k);
       break;
     case WeightType::q6_k:
       blocks(Coding::q6_k);
@@ -147,7 +156,9 @@ inline Plan plan_of(const WeightPart& part) {
       plan_i4(plan);
       break;
     case WeightType::f8_e4m3:
-      plan_e4m3(plan);
+    case WeightType::i8:
+    case WeightType::u8:
+      plan_bytes(plan);
       break;
     case WeightType::f32:
     case WeightType::f16:
@@ -161,7 +172,7 @@ inline Plan plan_of(const WeightPart& part) {
   segment.col_tiles = static_cast<int64_t>(plan.source_cols.size()) / kTileCols;
   const int64_t tiles = segment.row_tiles * segment.col_tiles;
   plan.scale_plane_bytes = tiles * kTileRows * plan.facts.scale_bytes;
-  if (segment.coding == Coding::e4m3) {
+  if (plan.facts.scale_bytes == 0) {
     plan.scale_plane_bytes = 4 * ((segment.row_tiles - 1) * segment.scale_row_tile_stride +
                                   (segment.col_tiles - 1) * segment.scale_col_tile_stride +
                                   (kTileRows - 1) * segment.scale_row_stride + 1);
@@ -189,20 +200,40 @@ inline void split_nibbles(const uint8_t* bytes, int count, uint8_t* out) {
   }
 }
 
+inline void codes_of(const BlockQ4_0& block, uint8_t* out) {
+  split_nibbles(block.nibbles, 16, out);
+}
+
 inline void codes_of(const BlockQ4_1& block, uint8_t* out) {
   split_nibbles(block.nibbles, 16, out);
 }
 
-inline void codes_of(const BlockQ5_0& block, uint8_t* out) {
+template <class Block>
+void five_bits_of(const Block& block, uint8_t* out) {
   split_nibbles(block.nibbles, 16, out);
   for (int i = 0; i < 32; ++i) {
     out[i] = static_cast<uint8_t>(out[i] | ((block.fifth_bits[i / 8] >> (i % 8)) & 1) << 4);
   }
 }
+inline void codes_of(const BlockQ5_0& block, uint8_t* out) {
+  five_bits_of(block, out);
+}
+inline void codes_of(const BlockQ5_1& block, uint8_t* out) {
+  five_bits_of(block, out);
+}
 
 inline void codes_of(const BlockQ4_K& block, uint8_t* out) {
   for (int pair = 0; pair < 4; ++pair) {
     split_nibbles(block.nibbles + 32 * pair, 32, out + 64 * pair);
+  }
+}
+
+inline void codes_of(const BlockQ5_K& block, uint8_t* out) {
+  for (int pair = 0; pair < 4; ++pair) {
+    split_nibbles(block.nibbles + 32 * pair, 32, out + 64 * pair);
+  }
+  for (int i = 0; i < 256; ++i) {
+    out[i] = static_cast<uint8_t>(out[i] | ((block.fifth_bits[i % 32] >> (i / 32)) & 1) << 4);
   }
 }
 
@@ -219,12 +250,18 @@ inline void codes_of(WeightType type, const uint8_t* block, uint8_t* out) {
   switch (type) {
     case WeightType::q8_0:
       return codes_of(block_at<BlockQ8_0>(block), out);
+    case WeightType::q4_0:
+      return codes_of(block_at<BlockQ4_0>(block), out);
     case WeightType::q4_1:
       return codes_of(block_at<BlockQ4_1>(block), out);
     case WeightType::q5_0:
       return codes_of(block_at<BlockQ5_0>(block), out);
+    case WeightType::q5_1:
+      return codes_of(block_at<BlockQ5_1>(block), out);
     case WeightType::q4_k:
       return codes_of(block_at<BlockQ4_K>(block), out);
+    case WeightType::q5_k:
+      return codes_of(block_at<BlockQ5_K>(block), out);
     case WeightType::q6_k:
       return codes_of(block_at<BlockQ6_K>(block), out);
     default:
@@ -317,17 +354,20 @@ inline void place_block_scales(const Plan& plan, int64_t stored, const Place& at
     const int64_t group = c % kTileCols / 32;
     switch (part.type) {
       case WeightType::q8_0:
+      case WeightType::q4_0:
       case WeightType::q5_0:
         std::memcpy(to + 2 * group, from, 2);
         break;
       case WeightType::q4_1:
+      case WeightType::q5_1:
         std::memcpy(to + 4 * group, from, 4);
         break;
-      case WeightType::q4_k: {
-        const auto block = block_at<BlockQ4_K>(from);
+      case WeightType::q4_k:
+      case WeightType::q5_k: {
+        const auto block = block_at<BlockQ4_K>(from);  // they begin alike
         std::memcpy(at_block(c / 256), from, 4);
         for (int p = 0; p < 8 && c / kTileCols + p / 4 < plan.segment.col_tiles; ++p) {
-          const PartScaleQ4_K scale = q4_k_part_scale(block, p);
+          const PartScaleK scale = part_scale_of(block.part_scales, p);
           uint8_t* pair = at(c / kTileCols + p / 4) + 2 * (p % 4);
           pair[0] = scale.scale;
           pair[1] = scale.minimum;
@@ -367,7 +407,7 @@ inline void place_i4_scales(const Plan& plan, int64_t stored, const Place& at) {
 }
 
 // All of a segment's: several row tiles may share one, so no thread owns it.
-inline void place_e4m3_scales(const Plan& plan, uint8_t* plane) {
+inline void place_byte_scales(const Plan& plan, uint8_t* plane) {
   const WeightPart& part = *plan.part;
   const QuantisedSegment& segment = plan.segment;
   const int64_t first = part.cols.begin - segment.lead;
@@ -407,7 +447,7 @@ inline void place_row(const Plan& plan, int64_t row, uint8_t* bytes, std::vector
            ((row_tile * ((segment.col_tiles + 1) / 2) + block) * kTileRows + in_tile) *
                plan.facts.block_scale_bytes;
   };
-  if (segment.coding == Coding::e4m3) return;  // place_e4m3_scales
+  if (plan.facts.scale_bytes == 0) return;  // place_byte_scales
   if (has_scales(part.type)) {
     place_i4_scales(plan, stored, at);
   } else {
@@ -441,8 +481,8 @@ inline std::vector<uint8_t> repack(const std::vector<WeightPart>& parts) {
         columns[c] = from < 0 ? -1 : static_cast<int32_t>(from - part.cols.begin);
       }
     }
-    if (segment.coding == Coding::e4m3) {
-      place_e4m3_scales(plan, bytes.data() + plan.scales_at);
+    if (plan.facts.scale_bytes == 0) {
+      place_byte_scales(plan, bytes.data() + plan.scales_at);
     }
     for (int64_t row = 0; row < segment.rows; ++row) {
       place_row(plan, row, bytes.data(), codes, whole);

@@ -38,7 +38,8 @@ inline Source scaled(const std::string& name, const ScaledShape& shape) {
 inline std::vector<Source> all_sources(int64_t rows, int64_t cols) {
   using enum WeightType;
   std::vector<Source> all;
-  for (const auto type : {q8_0, q4_1, q5_0, q4_k, q6_k}) all.push_back(blocks(type, rows, cols));
+  for (const auto type : {q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k})
+    all.push_back(blocks(type, rows, cols));
   const auto add = [&](const char* name, ScaledShape shape) {
     shape.rows = rows;
     shape.cols = cols;
@@ -49,6 +50,9 @@ inline std::vector<Source> all_sources(int64_t rows, int64_t cols) {
   add("fp8 by block", {.group_rows = 128});
   add("fp8 by small block", {.group_rows = 24});
   add("fp8 by a tile's rows", {.group_rows = 16});
+  add("int8 per channel", {.type = i8, .group_cols = 0, .scale_type = bf16});
+  add("int8 by 128", {.type = i8, .scale_type = f16});
+  add("int8 packed", {.type = u8, .group_cols = 0});
   add("gptq by 128", {.type = i4_gptq, .scale_type = f16, .zeros = true});
   add("gptq by 32", {.type = i4_gptq, .group_cols = 32, .scale_type = f16, .zeros = true});
   add("gptq in act order",

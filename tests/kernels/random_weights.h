@@ -24,8 +24,10 @@ struct TypeFacts {
 inline constexpr TypeFacts kTypes[] = {
     {WeightType::f32, "f32", 1, 4},       {WeightType::f16, "f16", 1, 2},
     {WeightType::bf16, "bf16", 1, 2},     {WeightType::q8_0, "q8_0", 32, 34},
-    {WeightType::q4_1, "q4_1", 32, 20},   {WeightType::q5_0, "q5_0", 32, 22},
-    {WeightType::q4_k, "q4_k", 256, 144}, {WeightType::q6_k, "q6_k", 256, 210},
+    {WeightType::q4_0, "q4_0", 32, 18},   {WeightType::q4_1, "q4_1", 32, 20},
+    {WeightType::q5_0, "q5_0", 32, 22},   {WeightType::q5_1, "q5_1", 32, 24},
+    {WeightType::q4_k, "q4_k", 256, 144}, {WeightType::q5_k, "q5_k", 256, 176},
+    {WeightType::q6_k, "q6_k", 256, 210},
 };
 
 inline double f16_value(const uint8_t* p) {
@@ -35,15 +37,16 @@ inline double f16_value(const uint8_t* p) {
   return (bits & 0x8000) != 0 ? -magnitude : magnitude;
 }
 
-inline double q4_k_element(const uint8_t* p, int i) {
+// Of Q4_K, whose nibbles are at `nibbles`, and with a fifth bit of Q5_K.
+inline double part_element(const uint8_t* p, int i, const uint8_t* nibbles, int fifth_bit) {
   const uint8_t* packed = p + 4;
   const int part = i / 32;
   const int scale =
       part < 4 ? packed[part] & 63 : (packed[part + 4] & 15) + 16 * (packed[part - 4] / 64);
   const int minimum =
       part < 4 ? packed[part + 4] & 63 : packed[part + 4] / 16 + 16 * (packed[part] / 64);
-  const uint8_t byte = p[16 + part / 2 * 32 + i % 32];
-  const int q = part % 2 == 0 ? byte & 15 : byte / 16;
+  const uint8_t byte = nibbles[part / 2 * 32 + i % 32];
+  const int q = (part % 2 == 0 ? byte & 15 : byte / 16) + 16 * fifth_bit;
   return f16_value(p) * scale * q - f16_value(p + 2) * minimum;
 }
 
@@ -70,12 +73,18 @@ inline double element(WeightType type, const uint8_t* p, int i) {
       return value;
     case WeightType::q8_0:
       return f16_value(p) * static_cast<int8_t>(p[2 + i]);
+    case WeightType::q4_0:
+      return f16_value(p) * (nibble(p + 2) - 8);
     case WeightType::q4_1:
       return f16_value(p) * nibble(p + 4) + f16_value(p + 2);
     case WeightType::q5_0:
       return f16_value(p) * (nibble(p + 6) + 16 * (p[2 + i / 8] >> (i % 8) & 1) - 16);
+    case WeightType::q5_1:
+      return f16_value(p) * (nibble(p + 8) + 16 * (p[4 + i / 8] >> (i % 8) & 1)) + f16_value(p + 2);
     case WeightType::q4_k:
-      return q4_k_element(p, i);
+      return part_element(p, i, p + 16, 0);
+    case WeightType::q5_k:
+      return part_element(p, i, p + 48, p[16 + i % 32] >> (i / 32) & 1);
     case WeightType::q6_k:
       return q6_k_element(p, i);
     default:  // scales stand beside it: scaled_weights.h
@@ -123,7 +132,9 @@ inline SourceMatrix random_matrix(const TypeFacts& facts, int64_t rows, int64_t 
         block[1] = static_cast<uint8_t>(0x3e | (block[1] & 0x81));
         break;
       case WeightType::q4_1:
+      case WeightType::q5_1:
       case WeightType::q4_k:
+      case WeightType::q5_k:
         tame(block);
         tame(block + 2);
         break;
@@ -132,6 +143,7 @@ inline SourceMatrix random_matrix(const TypeFacts& facts, int64_t rows, int64_t 
         break;
       case WeightType::f16:
       case WeightType::q8_0:
+      case WeightType::q4_0:
       case WeightType::q5_0:
         tame(block);
         break;

@@ -47,11 +47,7 @@ class ScaledMatrix {
     }
     if (shape.act_order) std::shuffle(group_of_.begin(), group_of_.end(), random_);
     make_scales();
-    if (shape.type == WeightType::f8_e4m3) {
-      make_bytes();
-    } else {
-      make_nibbles();
-    }
+    is_bytes() ? make_bytes() : make_nibbles();
   }
 
   double at(int64_t row, int64_t col) const {
@@ -59,6 +55,8 @@ class ScaledMatrix {
     const double scale = scale_at(row, group);
     const int code = codes_[static_cast<size_t>(row * shape_.cols + col)];
     if (shape_.type == WeightType::f8_e4m3) return scale * e4m3_value(code);
+    if (shape_.type == WeightType::i8) return scale * (code - (code > 127 ? 256 : 0));
+    if (shape_.type == WeightType::u8) return scale * (code - 128);
     return scale * (code - zero_at(row, group));
   }
   const ScaledShape& shape() const { return shape_; }
@@ -86,8 +84,7 @@ class ScaledMatrix {
         .zeros = shape_.zeros ? as_bytes(zero_words_.data()) : nullptr,
         .zero_add = gptq ? 1 : 0,
         .group_of_col = shape_.act_order || shape_.listed ? as_bytes(group_of_.data()) : nullptr};
-    return {.data = shape_.type == WeightType::f8_e4m3 ? as_bytes(codes_.data())
-                                                       : as_bytes(words_.data()),
+    return {.data = is_bytes() ? as_bytes(codes_.data()) : as_bytes(words_.data()),
             .type = shape_.type,
             .source_cols = shape_.cols,
             .rows = {0, shape_.rows},
@@ -103,6 +100,10 @@ class ScaledMatrix {
   }
   static int64_t groups(int64_t count, int64_t size) {
     return size == 0 ? 1 : (count + size - 1) / size;
+  }
+  bool is_bytes() const {
+    return shape_.type == WeightType::f8_e4m3 || shape_.type == WeightType::i8 ||
+           shape_.type == WeightType::u8;
   }
   bool by_group() const {
     return shape_.type == WeightType::i4_gptq || shape_.type == WeightType::i4_awq;
@@ -140,11 +141,11 @@ class ScaledMatrix {
       scale_bytes_.push_back(static_cast<uint8_t>(half >> 8));
     }
   }
-  // Every code but the two NaNs.
+  // Every code but e4m3's two NaNs.
   void make_bytes() {
     for (int64_t i = 0; i < shape_.rows * shape_.cols; ++i) {
       uint8_t code = static_cast<uint8_t>(i < 256 ? i : random_());
-      if ((code & 0x7f) == 0x7f) code = 0;
+      if (shape_.type == WeightType::f8_e4m3 && (code & 0x7f) == 0x7f) code = 0;
       codes_.push_back(code);
     }
   }

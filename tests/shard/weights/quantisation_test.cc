@@ -54,6 +54,15 @@ const std::vector<Layout>& layouts() {
        R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":{
           "group_0":{"weights":{"num_bits":4,"type":"int","strategy":"group","group_size":128}}}})",
        {.type = i4_packed, .group_cols = 128, .scale_type = bf16, .zeros = true}},
+      {"compressed-tensors, 8 bits by channel",
+       R"({"quant_method":"compressed-tensors","format":"int-quantized","config_groups":{
+          "group_0":{"weights":{"num_bits":8,"type":"int","strategy":"channel","symmetric":true},
+          "input_activations":{"num_bits":8,"type":"int","dynamic":true}}}})",
+       {.type = i8, .group_cols = 0, .scale_type = bf16}},
+      {"compressed-tensors, 8 bits in words",
+       R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":{
+          "group_0":{"weights":{"num_bits":8,"type":"int","strategy":"group","group_size":128}}}})",
+       {.type = u8, .group_cols = 128, .scale_type = f16}},
   };
   return all;
 }
@@ -116,6 +125,15 @@ void add_scaled(Tensors& to, const std::string& layer, const Layout& layout,
       to.add(layer + ".weight_zero_point", "I32", {rows / 8, groups}, matrix.zero_words());
       to.add(layer + ".weight_scale", scale_dtype(shape), {rows, groups}, matrix.scale_bytes());
       return;
+    case WeightType::i8:
+      to.add(layer + ".weight", "I8", {rows, cols}, matrix.codes());
+      to.add(layer + ".weight_scale", scale_dtype(shape), {rows, groups}, matrix.scale_bytes());
+      return;
+    case WeightType::u8:
+      to.add(layer + ".weight_packed", "I32", {rows, cols / 4}, matrix.codes());
+      to.add(layer + ".weight_shape", "I64", {2}, std::vector<int64_t>{rows, cols});
+      to.add(layer + ".weight_scale", scale_dtype(shape), {rows, groups}, matrix.scale_bytes());
+      return;
     default:
       to.add(layer + ".weight", "F8_E4M3", {rows, cols}, matrix.codes());
       if (shape.group_rows > 1) {
@@ -162,7 +180,9 @@ void write_twins(const std::filesystem::path& folder, const Layout& layout) {
     shape.cols = cols;
     shape.seed = seed++;
     // As large as trained weights are: a random net of larger ones amplifies every rounding.
-    shape.scale_min = shape.type == WeightType::f8_e4m3 ? 0.0001F : 0.002F;
+    shape.scale_min = shape.type == WeightType::f8_e4m3                              ? 0.0001F
+                      : shape.type == WeightType::i8 || shape.type == WeightType::u8 ? 0.0003F
+                                                                                     : 0.002F;
     const ScaledMatrix matrix(shape);
     add_scaled(quantised, layer, layout, matrix);
     std::vector<float> values;
@@ -315,9 +335,17 @@ TEST_CASE("a quantisation that Chorus does not read is refused by its key") {
              Contains("quantization_config.version is gemv"));
   CHECK_THAT(refused(R"({"quant_method":"gptq","bits":4,"checkpoint_format":"marlin"})"),
              Contains("checkpoint_format is marlin"));
-  CHECK_THAT(refused(R"({"quant_method":"compressed-tensors","format":"int-quantized",
+  CHECK_THAT(refused(R"({"quant_method":"compressed-tensors","format":"marlin-24",
                          "config_groups":{"group_0":{"weights":{"num_bits":8,"type":"int"}}}})"),
-             Contains("format is int-quantized"));
+             Contains("format is marlin-24"));
+  CHECK_THAT(refused(R"({"quant_method":"compressed-tensors","format":"int-quantized",
+                         "config_groups":{"group_0":{"weights":{"num_bits":4,"type":"int"}}}})"),
+             Contains("weights.type is int of 4 bits, which Chorus does not read; int of 8 bits"));
+  CHECK_THAT(
+      refused(R"({"quant_method":"compressed-tensors","format":"int-quantized",
+                         "config_groups":{"group_0":{"weights":{"num_bits":8,"type":"int",
+                         "symmetric":false}}}})"),
+      Contains("weights.symmetric is false, which Chorus does not read; 8 bits around zero"));
   CHECK(refused(R"({"quant_method":"gptq","bits":4})").empty());
 }
 
