@@ -37,10 +37,12 @@ struct Copy {
 };
 
 struct Block;
+struct Meeting;
 
 struct Thread {
   Fiber fiber;
   Block* block = nullptr;
+  Meeting* warp = nullptr;  // of all lanes of its warp that live
   uint3 index{};
   int rank = 0;
   bool done = false;
@@ -56,7 +58,7 @@ struct Meeting {
   const Step* step = nullptr;
   Where where;
   int arrived = 0;
-  int threads = 0;  // of a named barrier
+  int threads = 0;  // of a named barrier; of a whole warp's meeting
   int round = 0;
   // TSan clocks, by parity of the round: an early thread may already leave its mark for the next
   // round while a late one still has to take up this one's.
@@ -83,7 +85,7 @@ struct Block {
   int live = 0;
   std::map<int, Meeting> barriers;                    // by barrier number
   std::map<std::pair<int, unsigned>, Meeting> warps;  // by warp and mask
-  std::vector<Meeting> full_warps;                    // the common case of the above
+  std::vector<Meeting> full_warps;                    // the common case, of the lanes that live
   std::map<int, Meeting> warpgroups;
   std::map<const void*, std::shared_ptr<void>> slots;
   unsigned char* shared = nullptr;
@@ -113,21 +115,21 @@ uint32_t random_below(uint32_t bound) {
   return uint32_t((random_state >> 32) % bound);
 }
 
-void show(const Thread& thread) {
+void show(const Thread& thread, const Block* shown) {
   threadIdx = thread.index;
-  if (!thread.block) return;
+  if (!thread.block || thread.block == shown) return;
   const Grid& grid = thread.block->stream->grids.front();
   blockIdx = thread.block->index;
   blockDim = grid.threads;
   gridDim = grid.blocks;
 }
 
-void switch_to(Thread* next) {
+inline void switch_to(Thread* next) {
   Thread* previous = current;
   if (next == previous) return;
   current = next;
   ++statistics.switches;
-  show(*next);
+  show(*next, previous->block);
   switch_fiber(previous->fiber, next->fiber, previous->done);
 }
 
@@ -150,7 +152,7 @@ bool wake_polling() {
 }
 
 // The scheduler, where nobody can run.
-Thread* take_ready() {
+inline Thread* take_ready() {
   if (first_ready == ready.size() && !wake_polling()) return &scheduler;
   switch (settings.order) {
     case Order::forward:
@@ -197,18 +199,23 @@ void complete(Meeting& meeting) {
   std::fill(meeting.operands.begin(), meeting.operands.end(), nullptr);
 }
 
-// The calling thread's coming to a meeting of `expected` among `size` members; true for the last.
-bool arrive(Meeting& meeting, int size, int position, int expected, void* operand) {
+void make_room(Meeting& meeting, size_t members) {
+  meeting.members.resize(members);
+  meeting.operands.resize(members);
+}
+
+// The calling thread's coming to a meeting of `expected`; true for the last.
+inline bool arrive(Meeting& meeting, int position, int expected, void* operand) {
   progress = true;
-  if (meeting.members.empty()) meeting.members.resize(size), meeting.operands.resize(size);
   meeting.operands[position] = operand;
   return ++meeting.arrived == expected;
 }
 
-void attend(Meeting& meeting, int size, int position, int expected, void* operand, const Step* step,
-            bool orders_memory, const Where& where) {
+[[gnu::always_inline]] inline void attend(Meeting& meeting, int position, int expected,
+                                          void* operand, const Step* step, bool orders_memory,
+                                          const Where& where) {
   Machinery machinery;
-  const bool last = arrive(meeting, size, position, expected, operand);
+  const bool last = arrive(meeting, position, expected, operand);
   meeting.members[position] = current;
   meeting.step = step;
   current->waiting_at = &where;
@@ -221,9 +228,10 @@ void attend(Meeting& meeting, int size, int position, int expected, void* operan
 }
 
 // Where all must come by one and the same instruction.
-void check_place(Meeting& meeting, const Where& where) {
-  if (meeting.arrived == 0) meeting.where = where;
-  if (meeting.where.line != where.line || meeting.where.file != where.file) {
+inline void check_place(Meeting& meeting, const Where& where) {
+  if (meeting.arrived == 0) {
+    meeting.where = where;
+  } else if (meeting.where.line != where.line || meeting.where.file != where.file) {
     fail("threads of one group wait at different places: divergent barrier?", where);
   }
 }
@@ -232,6 +240,7 @@ void check_place(Meeting& meeting, const Where& where) {
 Meeting& named_barrier(int barrier, int threads, const Where& where) {
   Meeting& meeting = current->block->barriers[barrier];
   if (threads <= 0 || threads % 32 != 0) fail("a barrier counts whole warps", where);
+  if (meeting.members.empty()) make_room(meeting, current->block->threads.size());
   if (meeting.arrived == 0) meeting.threads = threads;
   if (meeting.threads != threads) fail("threads disagree on how many meet at a barrier", where);
   if (meeting.arrived > 0 && meeting.operands[current->rank])
@@ -272,9 +281,9 @@ Thread* end_thread(Block& block) {
   --block.live;
   Meeting& barrier = block.barriers[0];
   if (barrier.arrived > 0 && barrier.arrived == block.live) complete(barrier);
-  const int warp = current->rank / 32;
-  Meeting& full = block.full_warps[warp];
-  if (full.arrived > 0 && full.arrived == live_lanes(block, warp, ~0u)) complete(full);
+  Meeting& warp = *current->warp;
+  --warp.threads;
+  if (warp.arrived > 0 && warp.arrived == warp.threads) complete(warp);
   if (block.live > 0) return take_ready();
   for (const auto& action : idle_actions) {
     if (action.first == &block)
@@ -310,6 +319,7 @@ std::unique_ptr<Block> take_block(size_t threads) {
   auto block = std::make_unique<Block>();
   block->threads.resize(threads);
   block->full_warps.resize((threads + 31) / 32);
+  for (Meeting& warp : block->full_warps) make_room(warp, 32);
   return block;
 }
 
@@ -349,6 +359,8 @@ void start_block(Stream& stream, unsigned number) {
     Thread& thread = block->threads[rank];
     thread.block = block.get();
     thread.rank = int(rank);
+    thread.warp = &block->full_warps[rank / 32];
+    thread.warp->threads = int(rank % 32) + 1;
     thread.index = {rank % size.x, rank / size.x % size.y, rank / (size.x * size.y)};
     thread.done = false;
     thread.group = 0;
@@ -356,6 +368,7 @@ void start_block(Stream& stream, unsigned number) {
     start(thread.fiber, thread_main);
     all.push_back(&thread);
   }
+  make_room(block->barriers[0], block->threads.size());
   make_ready(all);
   statistics.threads += int64_t(all.size());
   stream.blocks.push_back(std::move(block));
@@ -418,7 +431,7 @@ bool let_others_run(std::unique_lock<std::mutex>& turn) {
     for (const auto& block : stream->blocks) {
       for (const Thread& thread : block->threads) {
         if (thread.done) continue;
-        show(thread);
+        show(thread, nullptr);
         fail("deadlock: this thread waits for threads that never come", *thread.waiting_at);
       }
     }
@@ -519,36 +532,50 @@ void fail(const char* what, Where where) {
   std::abort();
 }
 
-void meet_warp(unsigned mask, void* operand, const Step& step, bool orders_memory, Where where) {
+namespace {
+[[gnu::noinline]] void meet_lanes(unsigned mask, void* operand, const Step& step,
+                                  bool orders_memory, const Where& where) {
   Block& block = *current->block;
-  const int warp = current->rank / 32, lane = current->rank % 32;
-  if (!(mask >> lane & 1)) fail("the calling lane is not in the mask", where);
-  Meeting& meeting = mask == ~0u ? block.full_warps[warp] : block.warps[{warp, mask}];
-  const int expected =
-      mask == ~0u && block.live == int(block.threads.size()) && block.threads.size() % 32 == 0
-          ? 32
-          : live_lanes(block, warp, mask);
+  const int warp = current->rank / 32;
+  Meeting& meeting = block.warps[{warp, mask}];
+  if (meeting.members.empty()) make_room(meeting, 32);
   check_place(meeting, where);
-  attend(meeting, 32, lane, expected, operand, &step, orders_memory, where);
+  attend(meeting, current->rank % 32, live_lanes(block, warp, mask), operand, &step, orders_memory,
+         where);
+}
+}  // namespace
+
+void meet_warp(unsigned mask, void* operand, const Step& step, bool orders_memory, Where where) {
+  const int lane = current->rank & 31;
+  if (!(mask >> lane & 1)) fail("the calling lane is not in the mask", where);
+  if (mask != ~0u) {
+    Machinery machinery;
+    meet_lanes(mask, operand, step, orders_memory, where);
+    return;
+  }
+  Meeting& warp = *current->warp;
+  check_place(warp, where);
+  attend(warp, lane, warp.threads, operand, &step, orders_memory, where);
 }
 
 void meet_warpgroup(void* operand, const Step& step, Where where) {
+  Machinery machinery;
   Meeting& meeting = current->block->warpgroups[current->rank / 128];
+  if (meeting.members.empty()) make_room(meeting, 128);
   check_place(meeting, where);
-  attend(meeting, 128, current->rank % 128, 128, operand, &step, false, where);
+  attend(meeting, current->rank % 128, 128, operand, &step, false, where);
 }
 
 void meet_block(int barrier, int threads, Where where) {
   Machinery machinery;
   Block& block = *current->block;
-  const int size = int(block.threads.size());
   if (barrier == 0) {
     Meeting& meeting = block.barriers[0];
     check_place(meeting, where);
-    attend(meeting, size, current->rank, block.live, nullptr, nullptr, true, where);
+    attend(meeting, current->rank, block.live, nullptr, nullptr, true, where);
   } else {
     Meeting& meeting = named_barrier(barrier, threads, where);
-    attend(meeting, size, current->rank, threads, current, nullptr, true, where);
+    attend(meeting, current->rank, threads, current, nullptr, true, where);
   }
 }
 
@@ -571,7 +598,7 @@ int count_block(bool vote, Where where) {
   };
   Meeting& meeting = block.barriers[0];
   check_place(meeting, where);
-  attend(meeting, int(size), current->rank, block.live, &mine, &step, true, where);
+  attend(meeting, current->rank, block.live, &mine, &step, true, where);
   return mine.count;
 }
 
@@ -579,8 +606,7 @@ void arrive_block(int barrier, int threads, Where where) {
   Machinery machinery;
   Meeting& meeting = named_barrier(barrier, threads, where);
   release(&meeting.clock[meeting.round % 2]);
-  const int size = int(current->block->threads.size());
-  if (arrive(meeting, size, current->rank, threads, current)) complete(meeting);
+  if (arrive(meeting, current->rank, threads, current)) complete(meeting);
 }
 
 void copy_async(void* to, const void* from, int bytes, int zero_bytes) {

@@ -38,8 +38,13 @@ void forget_recycled();
 // intercepted even in uninstrumented code, and the scheduler's own memory is not the kernel's
 // business.
 struct Machinery {
+#ifdef EMULATE_TSAN
   Machinery();
   ~Machinery();
+#else
+  Machinery() {}
+  ~Machinery() {}
+#endif
 };
 
 }  // namespace chorus::emulate
