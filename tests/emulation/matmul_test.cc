@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -24,9 +25,11 @@ struct Numbers {
   std::vector<double> values;  // [rows, stride]
 };
 
+// Padded with zeros from `cols` to `stride`, as a DeviceWeight must be.
 Numbers random_numbers(DType type, int64_t rows, int64_t cols, int64_t stride, int seed) {
-  Numbers made{cuda::allocate_host(rows * stride * bytes_of(type)),
-               std::vector<double>(static_cast<size_t>(rows * stride))};
+  const int64_t bytes = rows * stride * bytes_of(type);
+  Numbers made{cuda::allocate_host(bytes), std::vector<double>(static_cast<size_t>(rows * stride))};
+  std::memset(made.memory.get(), 0, static_cast<size_t>(bytes));
   std::mt19937 random(static_cast<unsigned>(seed));
   std::normal_distribution<float> normal;
   for (int64_t row = 0; row < rows; ++row) {
