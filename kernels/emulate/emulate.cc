@@ -5,7 +5,8 @@
 // kernels only, this folder staying uninstrumented: each CUDA thread is a TSan fiber, meetings that
 // order memory are acquire/release pairs, and nothing else is, so TSan's vector clocks find every
 // pair of unordered accesses the run made, within a block, between blocks, between devices, and
-// between a kernel and the one that it overlaps with.
+// between a kernel and the one that it overlaps with. (In grids of more than 2048 threads some
+// pairs of blocks are not watched: see take_block.)
 #include "kernels/emulate/emulate.h"
 
 #include <algorithm>
@@ -304,18 +305,27 @@ void thread_main() {
   std::abort();
 }
 
-// A block of `threads` threads, from those that have ended where one fits. Not under TSan, whose
-// clocks would take what this block does for ordered after what the ended one did.
+#ifdef EMULATE_TSAN
+constexpr bool kWatched = true;
+#else
+constexpr bool kWatched = false;
+#endif
+
+// A block of `threads` threads, from those that have ended where one fits. Under TSan only where
+// its own threads would be too many: its clocks take what this block does for ordered after what
+// the ended one did, and do not see a race of these two. Which two is drawn by lot, so that no
+// fault that many blocks have is always between two of a kind.
 std::unique_ptr<Block> take_block(size_t threads) {
-#ifndef EMULATE_TSAN
-  for (auto& spare : spare_blocks) {
+  const size_t count = kWatched && !fibers_are_scarce(threads) ? 0 : spare_blocks.size();
+  const size_t first = kWatched && count > 0 ? random_below(uint32_t(count)) : 0;
+  for (size_t i = 0; i < count; ++i) {
+    auto& spare = spare_blocks[(first + i) % count];
     if (spare->threads.size() != threads) continue;
     auto block = std::move(spare);
     std::swap(spare, spare_blocks.back());
     spare_blocks.pop_back();
     return block;
   }
-#endif
   auto block = std::make_unique<Block>();
   block->threads.resize(threads);
   block->full_warps.resize((threads + 31) / 32);
@@ -330,17 +340,20 @@ void give_back(std::unique_ptr<Block> block) {
   block->barriers.clear();
   block->warps.clear();
   block->warpgroups.clear();
-  for (Thread& thread : block->threads) retire(thread.fiber);
   spare_blocks.push_back(std::move(block));
-#ifdef EMULATE_TSAN
-  const size_t kept = 0;
-#else
-  const size_t kept = 64;
-#endif
-  while (spare_blocks.size() > kept) {
+  while (!kWatched && spare_blocks.size() > 64) {
     for (Thread& thread : spare_blocks.front()->threads) free_stack(thread.fiber);
     spare_blocks.erase(spare_blocks.begin());
   }
+}
+
+// Whoever starts blocks next knows of all that the ended ones did.
+void recycle() {
+  if (!kWatched) return;
+  for (auto& block : spare_blocks) {
+    for (Thread& thread : block->threads) retire(thread.fiber);
+  }
+  spare_blocks.clear();
 }
 
 void start_block(Stream& stream, unsigned number) {

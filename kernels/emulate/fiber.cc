@@ -42,7 +42,8 @@ emulate_switch:
 namespace chorus::emulate {
 namespace {
 // Touched pages only cost memory. No power of two, and a stack begins at one of 64 cache lines (see
-// start): else what the threads of a block have in use would lie in the same few sets of the caches.
+// start): else what the threads of a block have in use would lie in the same few sets of the
+// caches.
 constexpr size_t kStackBytes = 260 << 10;
 
 const char* make_stack() {
@@ -56,18 +57,22 @@ const char* make_stack() {
 }
 
 #ifdef EMULATE_TSAN
-constexpr size_t kKeptMax = 4096;  // TSan has 8192 threads in all
-std::vector<Fiber> retired, recycled;
+constexpr size_t kKeptMax = 2048;  // TSan has 8192 threads in all
+std::vector<Fiber> retired;
+size_t fiber_count = 0;
 #endif
 }  // namespace
 
 void start(Fiber& fiber, void (*main)()) {
 #ifdef EMULATE_TSAN
-  if (!recycled.empty()) {
-    fiber = recycled.back();
-    recycled.pop_back();
+  if (fiber.tsan) {
+    // That of a block that has ended.
+  } else if (!retired.empty()) {
+    fiber = retired.back();
+    retired.pop_back();
   } else {
     fiber.tsan = __tsan_create_fiber(0);
+    ++fiber_count;
   }
 #endif
   if (!fiber.stack) {
@@ -119,30 +124,32 @@ void switch_fiber(Fiber& from, Fiber& to, [[maybe_unused]] bool last) {
 }
 
 #ifdef EMULATE_TSAN
+bool fibers_are_scarce(size_t count) {
+  return count > retired.size() && fiber_count + count - retired.size() > kKeptMax;
+}
 void destroy(Fiber& fiber) {
   __tsan_destroy_fiber(fiber.tsan);
+  --fiber_count;
   free_stack(fiber);  // TSan must forget who used it
 }
 void retire(Fiber& fiber) {
-  if (retired.size() + recycled.size() < kKeptMax) {
+  if (fiber_count <= kKeptMax) {
     retired.push_back(fiber);
   } else {
     destroy(fiber);
   }
   fiber = {};
 }
-void recycle() {
-  recycled.insert(recycled.end(), retired.begin(), retired.end());
+void forget_retired() {
+  for (Fiber& fiber : retired) destroy(fiber);
   retired.clear();
 }
-void forget_recycled() {
-  for (Fiber& fiber : recycled) destroy(fiber);
-  recycled.clear();
-}
 #else
+bool fibers_are_scarce(size_t) {
+  return false;
+}
 void retire(Fiber&) {}
-void recycle() {}
-void forget_recycled() {}
+void forget_retired() {}
 #endif
 
 void free_stack(Fiber& fiber) {

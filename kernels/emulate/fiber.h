@@ -14,9 +14,9 @@ struct Fiber {
   void* tsan = nullptr;        // TSan's
 };
 
-// Makes `fiber` run `main` from the next switch to it on. A fiber that was started before keeps its
-// stack. TSan takes it for a thread of its own, which knows nothing yet of the running one's
-// doings.
+// Makes `fiber` run `main` from the next switch to it on. TSan takes it for a thread of its own,
+// which knows nothing yet of the running one's doings. A fiber that was started before keeps its
+// stack, and for TSan is still the thread that it was.
 void start(Fiber& fiber, void (*main)());
 // `main` begins with this.
 void entered(Fiber& fiber, Fiber& scheduler);
@@ -24,15 +24,17 @@ void entered(Fiber& fiber, Fiber& scheduler);
 void adopt_thread(Fiber& fiber);
 // Continues `to`, leaving `from`, for ever where `last`.
 void switch_fiber(Fiber& from, Fiber& to, bool last);
-// After its last switch. The stack stays for the next start(); under TSan, for that of another
-// fiber, after recycle().
-void retire(Fiber& fiber);
 void free_stack(Fiber& fiber);
-// TSan's threads are dear to make. Those retired may stand for others from now on: call it when
-// whoever starts fibers next knows of all that they did.
-void recycle();
-// Ends them. Before a fork(): ThreadSanitizer watches the child of a process of one thread only.
-void forget_recycled();
+
+// ThreadSanitizer's threads are dear to make and to keep: 0.8 MB each, and every one makes every
+// clock longer. Are there too many to make the rest of `count` new ones?
+bool fibers_are_scarce(size_t count);
+// After the fiber's last switch: it may stand for another from now on. Call it when whoever starts
+// fibers next knows of all that this one did.
+void retire(Fiber& fiber);
+// Ends those retired. Before a fork(): ThreadSanitizer watches the child of a process of one thread
+// only.
+void forget_retired();
 
 // While one lives, TSan ignores the calling thread's accesses: allocation and memcpy are
 // intercepted even in uninstrumented code, and the scheduler's own memory is not the kernel's

@@ -36,7 +36,7 @@ inline std::string outcome(const std::function<bool()>& is_right) {
   FILE* printed = std::tmpfile();
   REQUIRE(printed != nullptr);
   std::fflush(nullptr);
-  emulate::forget_recycled();
+  emulate::forget_retired();
   const pid_t child = fork();
   if (child == 0) {
     dup2(fileno(printed), STDOUT_FILENO);

@@ -104,6 +104,13 @@ __global__ void blocks_write_the_same(int* out, const int*) {
   if (blockIdx.x == 1) out[threadIdx.x] = right_neighbour();
   __syncthreads();
 }
+// Of so many that not each has ThreadSanitizer's threads to itself (take_block in emulate.cc).
+__global__ void every_16th_block_writes_the_same(int* out, const int*) {
+  ptx::wait_for_predecessor();
+  __syncthreads();
+  if (blockIdx.x % 16 == 5) out[threadIdx.x] = right_neighbour();
+  __syncthreads();
+}
 __global__ void one_past_shared(int* out, const int*) {
   Shared& shared = shared_memory<Shared>();
   ptx::wait_for_predecessor();
@@ -200,6 +207,8 @@ TEST_CASE("planted faults of order are found") {
   check_kernel("copy not waited for", every_build, copy_not_waited_for);
   check_kernel("copy waited for, no barrier", every_build, copy_waited_for_without_barrier);
   check_kernel("two blocks write the same", tsan, blocks_write_the_same, 2);
+  check_kernel("every 16th of 96 blocks writes the same", tsan, every_16th_block_writes_the_same,
+               96);
   check_kernel("a named barrier that leaves the writers out", tsan, hand_over<0>);
 }
 
