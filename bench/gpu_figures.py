@@ -37,8 +37,8 @@ def peaks(lines):
 
 
 def share(line, best):
-    """Of the peak; None for what has none, or has it: the ceiling, times alone, unknown peaks."""
-    if line.get("kernel") == "read ceiling" or "of_peak" in line:
+    """Of the peak; None for what has none, or has it: ceilings, times alone, unknown peaks."""
+    if line.get("kernel", "").endswith("ceiling") or "of_peak" in line:
         return None
     return next((round(line[unit] / peak, 3) for unit, peak in best.items() if unit in line), None)
 
@@ -55,7 +55,8 @@ def with_shares(texts):
 def name_of(line, model):
     of = [model] if line["kernel"] in ("decode", "prefill") else []
     tile = [f"tile {line['tile']}"] if line["kernel"].endswith("(not chosen)") else []
-    return ", ".join([line["kernel"], *of, line["shape"], *tile])
+    dtype = [line["dtype"]] if "dtype" in line else []
+    return ", ".join([line["kernel"], *of, line["shape"], *dtype, *tile])
 
 
 def times(lines):
@@ -102,7 +103,7 @@ def print_worst(lines):
     print("-- the worst shares of the peak")
     for line in worst(lines):
         rate = f"{line['gb_s']} GB/s" if "gb_s" in line else f"{line['tflops']} TFLOPS"
-        print(f"  {line['of_peak']:.3f}  {line['kernel']}, {line['shape']}: {rate}")
+        print(f"  {line['of_peak']:.3f}  {name_of(line, '')}: {rate}")
 
 
 def print_slower(lines):

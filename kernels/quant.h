@@ -9,9 +9,8 @@
 // And the codes with scales beside them of Hugging Face's quantised checkpoints (WeightScales):
 //
 //   f8_e4m3    a byte an element, row-major. x = scale * e4m3.
-//   i8, u8     a byte an element, row-major; u8 has 128 added. x = scale * code. A word of four,
-//   the
-//              first lowest (compressed-tensors), is the same bytes.
+//   i8, u8     a byte an element, row-major; u8 has 128 added. x = scale * code. Words of four
+//              codes, the first lowest (compressed-tensors), are the same bytes.
 //   i4_packed  row-major, eight codes in a 32-bit word, the first lowest (compressed-tensors);
 //              zeros: the same along the rows, [rows / 8, groups].
 //   i4_gptq    words of eight columns, the first lowest: [cols / 8, rows]; zeros: words of eight

@@ -23,6 +23,7 @@
 #include <string>
 
 #include "kernels/cuda/attention_work.h"
+#include "kernels/cuda/plan.h"
 
 namespace chorus::kernels::cuda {
 namespace attention_work {
@@ -353,13 +354,6 @@ Layout layout_of(const AttentionArgs& args, const AttentionRoom& room, void* mem
   work.states = static_cast<float2*>(take(room.partials_max * int64_t(sizeof(float2))));
   work.values = static_cast<float*>(take(room.partials_max * args.head_dim * 4));
   return layout;
-}
-
-// Of a multiprocessor; a block may have 1 KB less.
-int64_t shared_bytes_max(int capability) {
-  return capability == 80 || capability == 87   ? 164 << 10
-         : capability >= 90 && capability < 120 ? 228 << 10
-                                                : 100 << 10;
 }
 
 // The kernel that is fastest on sm_90a sums up in another order than the decode kernel.

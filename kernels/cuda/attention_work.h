@@ -72,7 +72,7 @@ struct Work {
   Item* prefill = nullptr;
   int32_t decode_capacity = 0, prefill_capacity = 0, partials_capacity = 0;
   uint32_t* arrived =
-      nullptr;               // [partials_capacity / 2] how many parts are done; zero between uses
+      nullptr;               // [partials_capacity / 2] how many items are done; zero between uses
   float2* states = nullptr;  // [partials_capacity] maximum and sum
   float* values = nullptr;   // [partials_capacity, head_dim]
 };

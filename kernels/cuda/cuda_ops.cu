@@ -453,7 +453,7 @@ void CudaOps::experts(const ExpertsArgs& args) {
   void* on_device = recording_->expert_pointers.back().get();
   copy_to_device(on_device, pointers.data(), pointers_bytes, stream());
   add([=, this] {
-    cuda::experts(args, cut(args.x).rows, static_cast<const void* const*>(on_device),
+    cuda::experts(args, cut(args.x).rows, limits(), static_cast<const void* const*>(on_device),
                   running().experts_workspace.get(), stream());
   });
 }

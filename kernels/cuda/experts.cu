@@ -519,8 +519,8 @@ void launch_move(const Move& move, cudaStream_t stream) {
 }
 
 // parts[pair] = down(gate(gate_up(x of pair))), expert by expert.
-void quantised_parts(const ExpertsArgs& args, const Pairs& pairs, std::byte* memory,
-                     const Layout& at, cudaStream_t stream) {
+void quantised_parts(const ExpertsArgs& args, const Pairs& pairs, const DeviceLimits& limits,
+                     std::byte* memory, const Layout& at, cudaStream_t stream) {
   for (int expert = 0; expert < pairs.expert_count; ++expert) {
     const DeviceWeight& gate_up = matrix(args.gate_up[size_t(expert)]);
     const DeviceWeight& down = matrix(args.down[size_t(expert)]);
@@ -536,9 +536,15 @@ void quantised_parts(const ExpertsArgs& args, const Pairs& pairs, std::byte* mem
               .cols = int(x.cols)};
     if (args.weigh_input) move.factors = static_cast<const float*>(args.weights.data);
     launch_move<true>(move, stream);
-    matmul_quantised({.out = gated, .x = x, .weight = &gate_up, .gated = true, .gate = args.gate},
+    matmul_quantised({.out = gated,
+                      .x = x,
+                      .weight = &gate_up,
+                      .gated = true,
+                      .gate = args.gate,
+                      .limits = limits},
                      memory + at.product, true, stream);
-    matmul_quantised({.out = out, .x = gated, .weight = &down}, memory + at.product, true, stream);
+    matmul_quantised({.out = out, .x = gated, .weight = &down, .limits = limits},
+                     memory + at.product, true, stream);
     launch_move<false>({.pairs = pairs,
                         .expert = expert,
                         .own = out.data,
@@ -637,8 +643,8 @@ int64_t experts_workspace_bytes(const ExpertsArgs& args) {
   return layout_of(args, args.x.rows).end + product;
 }
 
-void experts(const ExpertsArgs& args, int64_t rows, const void* const* pointers, void* workspace,
-             cudaStream_t stream) {
+void experts(const ExpertsArgs& args, int64_t rows, const DeviceLimits& limits,
+             const void* const* pointers, void* workspace, cudaStream_t stream) {
   if (rows == 0) return;
   const Layout at = layout_of(args, rows);
   auto* memory = static_cast<std::byte*>(workspace);
@@ -653,7 +659,7 @@ void experts(const ExpertsArgs& args, int64_t rows, const void* const* pointers,
     launch_lists(pairs, stream);
   }
   if (quantised(args)) {
-    quantised_parts(args, pairs, memory, at, stream);
+    quantised_parts(args, pairs, limits, memory, at, stream);
   } else {
     plain_parts(args, pairs, pointers, memory, at, stream);
   }

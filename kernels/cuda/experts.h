@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "kernels/cuda/plan.h"
 #include "kernels/ops.h"
 
 namespace chorus::kernels::cuda {
@@ -21,7 +22,7 @@ std::vector<const void*> expert_pointers(const ExpertsArgs& args);
 // Memory for the experts of at most args.x.rows rows; all layers of a step may share it.
 int64_t experts_workspace_bytes(const ExpertsArgs& args);
 // For the first `rows` of args.x. A row has the same bits for any number of rows.
-void experts(const ExpertsArgs& args, int64_t rows, const void* const* pointers, void* workspace,
-             cudaStream_t stream);
+void experts(const ExpertsArgs& args, int64_t rows, const DeviceLimits& limits,
+             const void* const* pointers, void* workspace, cudaStream_t stream);
 
 }  // namespace chorus::kernels::cuda

@@ -17,6 +17,12 @@ int64_t tiles_of(const MatmulShape& shape) {
 
 }  // namespace
 
+int64_t shared_bytes_max(int capability) {
+  return capability == 80 || capability == 87   ? 164 << 10
+         : capability >= 90 && capability < 120 ? 228 << 10
+                                                : 100 << 10;
+}
+
 // As many groups as give each multiprocessor about one tile of weights, from the weight's shape
 // alone: a row's sum must not depend on how many rows there are.
 SumOrder sum_order(const MatmulShape& shape, const DeviceLimits& limits) {

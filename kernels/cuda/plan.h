@@ -13,6 +13,10 @@ struct DeviceLimits {
   int multiprocessors = 108;
 };
 
+// Shared memory of a multiprocessor; each block takes 1 KB more than it asks for, and the largest
+// may ask for 1 KB less than all.
+int64_t shared_bytes_max(int capability);
+
 struct MatmulShape {
   int64_t rows = 0;  // of x, as launched
   int64_t n = 0;     // weight rows

@@ -108,26 +108,27 @@ LaunchFew* few_kernel(Coding coding) {
   return nullptr;
 }
 
-void launch_segments(FewRowsArgs& few, DType x_type, cudaStream_t stream) {
-  int row_tiles = 0;
+void launch_segments(FewRowsArgs& few, const MatmulArgs& args, cudaStream_t stream) {
+  few.row_tiles = 0;
   for (int i = 0; i < (few.epilogue.gated ? 1 : few.segment_count); ++i) {
-    row_tiles += int(few.segments[i].row_tiles);
+    few.row_tiles += int(few.segments[i].row_tiles);
   }
-  few_kernel(few.segments[0].coding)(few, x_type, row_tiles, stream);
+  few_kernel(few.segments[0].coding)(few, args.x.type, args.limits, stream);
   few.segment_count = 0;
 }
 
 // Segments of one coding together, wherever they stand among the others.
-void multiply(FewRowsArgs few, const DeviceWeight& weight, DType x_type, cudaStream_t stream) {
+void multiply(FewRowsArgs few, const MatmulArgs& args, cudaStream_t stream) {
+  const DeviceWeight& weight = *args.weight;
   std::vector<bool> done(weight.segments.size());
   for (size_t i = 0; i < weight.segments.size(); ++i) {
     for (size_t j = i; j < weight.segments.size(); ++j) {
       if (done[j] || weight.segments[j].coding != weight.segments[i].coding) continue;
       done[j] = true;
       few.segments[few.segment_count++] = weight.segments[j];
-      if (few.segment_count == kSegmentsMax) launch_segments(few, x_type, stream);
+      if (few.segment_count == kSegmentsMax) launch_segments(few, args, stream);
     }
-    if (few.segment_count > 0) launch_segments(few, x_type, stream);
+    if (few.segment_count > 0) launch_segments(few, args, stream);
   }
 }
 
@@ -166,10 +167,10 @@ void matmul_quantised(const MatmulArgs& args, void* workspace, bool deterministi
   few.x = args.x.data;
   few.cols = args.x.cols;
   few.epilogue = epilogue_of(args);
-  if (!args.gated) return multiply(few, weight, args.x.type, stream);
+  if (!args.gated) return multiply(few, args, stream);
   if (gate_and_up(weight, few.segments)) {
     few.segment_count = 2;
-    return launch_segments(few, args.x.type, stream);
+    return launch_segments(few, args, stream);
   }
   Epilogue gate = few.epilogue;
   gate.bias = nullptr;
@@ -177,7 +178,7 @@ void matmul_quantised(const MatmulArgs& args, void* workspace, bool deterministi
   few.epilogue.out = workspace;
   few.epilogue.type = DType::f32;
   few.epilogue.columns = weight.rows;
-  multiply(few, weight, args.x.type, stream);
+  multiply(few, args, stream);
   launch(gate_kernel, dim3(unsigned(gate.rows), unsigned(ceil_div(gate.columns, 256))), dim3(256),
          0, stream, static_cast<const float*>(workspace), gate);
 }

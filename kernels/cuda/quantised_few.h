@@ -2,17 +2,28 @@
 // file of its own group.
 //
 // out[n][r] = sum over k of W[r][k] x[n][k]. Weights are the 16-row operand of mma.m16n8k16, rows
-// of x the 8-column one. A block makes 16 rows of W (32 where gated: 16 gate rows, 16 up rows) by
-// eight warps each; each warp takes an eighth of the tiles along k and streams their codes through
-// a ring of registers. (The kernel is not launched early: none are on their way before it starts.)
-// x comes from L1 and L2: at one row it is a hundredth of the bytes. The eight sums are added in
-// order by way of shared memory: a row's bits depend on the row alone, however many there are.
+// of x the 8-column one. A piece of work is 16 rows of W (32 where gated: 16 gate rows, 16 up rows)
+// for up to 8 or 32 rows of x, by eight warps each: each warp takes an eighth of the tiles along k.
+// The eight sums are added in order by way of shared memory: a row's bits depend on the row alone,
+// however many there are.
+//
+// Blocks stay and take one piece after the other. Each warp streams its codes through a ring of
+// registers that is filled for the next piece while this one ends: a piece is a few tiles a warp,
+// so that a block for each would spend most of its time starting and ending. Pieces of one row tile
+// stand together, for L2 to serve all but the first.
+//
+// x of 8 rows, of f32 of any number, is copied to shared memory once, where it fits: read anew for
+// each 16 rows of W it would be more bytes from L2 than the codes are. (8 rows and 4 bits on an
+// H200, when it was: 2.6 times the time that the codes take.)
 //
 // Bound: the bytes of codes and scales. For one row of x the instructions that make operands (about
 // three a pair of codes) take half of the issue slots that memory leaves.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/cuda/epilogue.h"
+#include "kernels/cuda/plan.h"
 #include "kernels/cuda/quantised_codes.h"
 #include "kernels/rounding.h"
 
@@ -24,13 +35,16 @@ inline constexpr int kSegmentsMax = 4;  // of one launch
 struct FewRowsArgs {
   QuantisedSegment segments[kSegmentsMax];  // of one coding; gated: the gate's and the up's
   int segment_count = 0;
+  int row_tiles = 0;        // of all segments; gated: of the gate's
   const void* x = nullptr;  // [epilogue.rows, cols]
   int64_t cols = 0;
+  int shared_stride = 0;  // elements from row to row of x in shared memory; 0: it is not there
   Epilogue epilogue = {};
 };
 
 // Launches for one coding; `x_type` is bf16, f16 or f32.
-using LaunchFew = void(const FewRowsArgs& args, DType x_type, int row_tiles, cudaStream_t stream);
+using LaunchFew = void(const FewRowsArgs& args, DType x_type, const DeviceLimits& limits,
+                       cudaStream_t stream);
 LaunchFew launch_few_q8_0, launch_few_q4_0, launch_few_q4_1, launch_few_q5_0, launch_few_q5_1,
     launch_few_q4_k, launch_few_q5_k, launch_few_q6_k, launch_few_i4_by_32, launch_few_i4_by_128,
     launch_few_e4m3, launch_few_i8;
@@ -168,13 +182,20 @@ struct StepSums {
   }
 };
 
+// The rows of x of a piece of work, wherever they are.
+template <typename X>
+struct XRows {
+  const X* data;
+  int stride, last;  // elements from row to row; the last row that counts
+};
+
 // One tile's share of the sums; of the tiles of rows of x the first `used` have some that count.
 // Where there is no row, the last one is read again: an mma's columns do not touch each other, and
 // lanes with nothing to read would part from those that have, 28 of them for one row of x.
 template <Coding coding, typename X, int n_tiles>
 __device__ inline void add_tile(Sums<n_tiles>& sums, const TileCodes<coding>& codes,
                                 const QuantisedSegment& segment, const ColumnMap& map, int tile,
-                                const X* x, int last_row, int used, int lane) {
+                                const XRows<X>& x, int used, int lane) {
   using T = typename Operand<X>::Type;
   constexpr int kGroup = facts_of(coding).group;
   StepSums<coding> whole[kGroup == kTileCols ? n_tiles : 1];
@@ -189,10 +210,9 @@ __device__ inline void add_tile(Sums<n_tiles>& sums, const TileCodes<coding>& co
 #pragma unroll
     for (int j = 0; j < n_tiles; ++j) {
       if (j >= used) continue;
-      int offset = min(8 * j + lane / 4, last_row) * map.cols;
+      int offset = min(8 * j + lane / 4, x.last) * x.stride;
       asm volatile("" : "+r"(offset));  // or all rows' places are kept in registers
-      const X* row = x + offset;
-      const Eight<X> columns = read_pair<kGroup>(row, map, tile, pair, lane % 4);
+      const Eight<X> columns = read_pair<kGroup>(x.data + offset, map, tile, pair, lane % 4);
       StepSums<coding> own;
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
@@ -209,11 +229,16 @@ __device__ inline void add_tile(Sums<n_tiles>& sums, const TileCodes<coding>& co
 
 // --- the end
 
+// A warp's; the 17th keeps its lanes off each other's banks.
 template <int n_tiles>
-struct FewShared {
-  // Of each warp; the 17th keeps lanes of a warp off each other's banks.
-  float sums[2 * kFewSlices][8 * n_tiles][kTileRows + 1];
-};
+using WarpSums = float[8 * n_tiles][kTileRows + 1];
+
+// Shared memory: sums of each warp, of this piece and of the one before it, which may still be
+// read; then x, where it is there.
+template <int n_tiles>
+constexpr int sums_bytes(bool gated) {
+  return 2 * kFewSlices * (gated ? 2 : 1) * int(sizeof(WarpSums<n_tiles>));
+}
 
 // --- the kernel
 
@@ -226,100 +251,159 @@ constexpr int ring_depth(int n_tiles) {
   return bytes || many ? 1 : 2;
 }
 
+// A warp's part of a piece of work: tiles [begin, end) of a row tile of a segment.
+struct Piece {
+  int which = 0, row_tile = 0, begin = 0, end = 0, first_row = 0;
+};
+__device__ inline Piece piece_at(const FewRowsArgs& args, int index, int turns, int turn_rows,
+                                 int warp) {
+  if (index >= args.row_tiles * turns) return {};
+  // Of the piece's segment, where gated of the second one for the second eight warps.
+  Piece piece{.which = warp / kFewSlices,
+              .row_tile = index / turns,
+              .first_row = index % turns * turn_rows};
+  if (!args.epilogue.gated) {
+    while (piece.row_tile >= args.segments[piece.which].row_tiles) {
+      piece.row_tile -= int(args.segments[piece.which++].row_tiles);
+    }
+  }
+  const int tiles = int(args.segments[piece.which].col_tiles), slice = warp % kFewSlices;
+  piece.begin = tiles * slice / kFewSlices;
+  piece.end = tiles * (slice + 1) / kFewSlices;
+  return piece;
+}
+
+// Begins to copy the live rows of x; cols is a multiple of 16 bytes.
+template <typename X>
+__device__ inline void stage_x(const FewRowsArgs& args, int live, X* to) {
+  constexpr int kPiece = 16 / int(sizeof(X));
+  const int pieces = int(args.cols) / kPiece;
+  for (int i = int(threadIdx.x); i < live * pieces; i += int(blockDim.x)) {
+    const int row = i / pieces, column = i % pieces * kPiece;
+    ptx::copy_async_16(to + row * args.shared_stride + column,
+                       static_cast<const X*>(args.x) + row * args.cols + column);
+  }
+  ptx::commit_copies();
+}
+
 template <Coding coding, typename X, int n_tiles>
 __global__ void __launch_bounds__(2 * kFewSlices * 32)
     few_rows_kernel(const __grid_constant__ FewRowsArgs args) {
+  constexpr int kDepth = ring_depth<coding>(n_tiles), kTurnRows = 8 * n_tiles;
   ptx::let_successor_start();
+  ptx::wait_for_predecessor();
+  auto* const sums_of = &shared_memory<WarpSums<n_tiles>>();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const int slice = warp % kFewSlices;
-  // Whose rows: of the unit's segment, where gated of the second one for the second eight warps.
-  int64_t row_tile = blockIdx.x;
-  int which = warp / kFewSlices;
-  if (!args.epilogue.gated) {
-    while (row_tile >= args.segments[which].row_tiles) {
-      row_tile -= args.segments[which++].row_tiles;
-    }
-  }
-  const QuantisedSegment& segment = args.segments[which];
+  const int live = int(live_rows(args.epilogue)), turns = (live + kTurnRows - 1) / kTurnRows;
+  const bool gated = args.epilogue.gated, staged = args.shared_stride > 0;
+  X* const staged_x =
+      reinterpret_cast<X*>(reinterpret_cast<char*>(sums_of) + sums_bytes<n_tiles>(gated));
+  if (staged) stage_x(args, live, staged_x);
 
-  // Phase 1: weights on their way.
-  constexpr int kDepth = ring_depth<coding>(n_tiles);
+  Piece now = piece_at(args, int(blockIdx.x), turns, kTurnRows, warp);
   TileCodes<coding> ring[kDepth];
-  const int64_t begin = segment.col_tiles * slice / kFewSlices;
-  const int64_t end = segment.col_tiles * (slice + 1) / kFewSlices;
 #pragma unroll
   for (int d = 0; d < kDepth; ++d) {
-    if (begin + d < end) ring[d].load(segment, row_tile, begin + d, lane);
+    if (now.begin + d < now.end) {
+      ring[d].load(args.segments[now.which], now.row_tile, now.begin + d, lane);
+    }
+  }
+  if (staged) {
+    ptx::wait_copies<0>();
+    __syncthreads();
   }
 
-  // Phase 2: sums over this warp's slice.
-  ptx::wait_for_predecessor();
-  const int64_t live = live_rows(args.epilogue);
-  const int64_t first_row = int64_t(blockIdx.y) * 8 * n_tiles;
-  if (first_row >= live) return;
-  const int64_t rows_here = live - first_row < 8 * n_tiles ? live - first_row : 8 * n_tiles;
-  const int used = int((rows_here + 7) / 8);
-  const X* x = static_cast<const X*>(args.x) + first_row * args.cols;
-  const ColumnMap map{segment.columns, int(segment.lead), int(args.cols),
-                      segment.columns == nullptr && segment.lead % 8 == 0 && args.cols % 8 == 0};
-  Sums<n_tiles> sums;
-  for (int64_t tile = begin; tile < end; tile += kDepth) {
+  const int warps = int(blockDim.x) / 32;
+  int buffer = 0;  // of the sums: 0 or `warps`
+  for (int index = int(blockIdx.x); index < args.row_tiles * turns; index += int(gridDim.x)) {
+    const Piece next = piece_at(args, index + int(gridDim.x), turns, kTurnRows, warp);
+    const QuantisedSegment& segment = args.segments[now.which];
+    const int rows_here = min(live - now.first_row, kTurnRows), used = (rows_here + 7) / 8;
+    XRows<X> x{staged_x + now.first_row * args.shared_stride, args.shared_stride, rows_here - 1};
+    if (!staged) {
+      x.data = static_cast<const X*>(args.x) + now.first_row * args.cols;
+      x.stride = int(args.cols);
+    }
+    const ColumnMap map{segment.columns, int(segment.lead), int(args.cols),
+                        segment.columns == nullptr && segment.lead % 8 == 0 && args.cols % 8 == 0};
+    Sums<n_tiles> sums;
+    bool last = false;
+    for (int lap = now.begin; !last; lap += kDepth) {
+      last = lap + kDepth >= now.end;
+      const Piece ahead = last ? next : now;
+      const int from = last ? next.begin : lap + kDepth;
 #pragma unroll
-    for (int d = 0; d < kDepth; ++d) {
-      if (tile + d < end) {
-        add_tile<coding, X, n_tiles>(sums, ring[d], segment, map, int(tile) + d, x,
-                                     int(rows_here) - 1, used, lane);
-        if (tile + d + kDepth < end) ring[d].load(segment, row_tile, tile + d + kDepth, lane);
+      for (int d = 0; d < kDepth; ++d) {
+        if (lap + d < now.end) {
+          add_tile<coding, X, n_tiles>(sums, ring[d], segment, map, lap + d, x, used, lane);
+        }
+        if (from + d < ahead.end) {
+          ring[d].load(args.segments[ahead.which], ahead.row_tile, from + d, lane);
+        }
       }
     }
-  }
 
-  // Phase 3: the slices' sums in order.
-  auto& shared = shared_memory<FewShared<n_tiles>>();
+    // The slices' sums in order.
+    auto* const slices = sums_of + buffer;
+    buffer = warps - buffer;
 #pragma unroll
-  for (int j = 0; j < n_tiles; ++j) {
+    for (int j = 0; j < n_tiles; ++j) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      shared.sums[warp][8 * j + 2 * t + i % 2][g + 8 * (i / 2)] = sums.x[j][i];
+      for (int i = 0; i < 4; ++i) {
+        slices[warp][8 * j + 2 * t + i % 2][g + 8 * (i / 2)] = sums.x[j][i];
+      }
     }
-  }
-  __syncthreads();
-  const bool gated = args.epilogue.gated;
-  const QuantisedSegment& first = args.segments[gated ? 0 : which];
-  for (int at = threadIdx.x; at < rows_here * kTileRows; at += blockDim.x) {
-    const int n = at / kTileRows, r = at % kTileRows;
-    const int64_t row = row_tile * kTileRows + r;
-    if (row >= first.rows) continue;
-    const auto total = [&](int from) {
-      float sum = 0;
-      for (int s = 0; s < kFewSlices; ++s) sum += shared.sums[from + s][n][r];
-      return sum;
-    };
-    store(args.epilogue, first_row + n, first.row_begin + row, total(0),
-          gated ? total(kFewSlices) : 0.0f);
+    __syncthreads();
+    const QuantisedSegment& first = args.segments[gated ? 0 : now.which];
+    for (int at = int(threadIdx.x); at < rows_here * kTileRows; at += int(blockDim.x)) {
+      const int n = at / kTileRows, r = at % kTileRows;
+      const int64_t row = int64_t(now.row_tile) * kTileRows + r;
+      if (row >= first.rows) continue;
+      const auto total = [&](int from) {
+        float sum = 0;
+        for (int s = 0; s < kFewSlices; ++s) sum += slices[from + s][n][r];
+        return sum;
+      };
+      store(args.epilogue, now.first_row + n, first.row_begin + row, total(0),
+            gated ? total(kFewSlices) : 0.0f);
+    }
+    now = next;
   }
 }
 
 // A step serves one row of x and thirty-two alike where memory bounds it; more rows take turns.
+// As many blocks as find registers: 16 warps a multiprocessor.
 template <Coding coding, typename X, int n_tiles>
-void launch_few_rows(const FewRowsArgs& args, int row_tiles, cudaStream_t stream) {
-  const auto turns = unsigned(ceil_div(args.epilogue.rows, 8 * n_tiles));
-  launch(few_rows_kernel<coding, X, n_tiles>, dim3(unsigned(row_tiles), turns),
-         dim3(unsigned(kFewSlices * 32 * (args.epilogue.gated ? 2 : 1))),
-         sizeof(FewShared<n_tiles>), stream, args);
+void launch_few_rows(FewRowsArgs args, const DeviceLimits& limits, cudaStream_t stream) {
+  const int at_once = args.epilogue.gated ? 1 : 2;
+  const int64_t pieces = args.row_tiles * ceil_div(args.epilogue.rows, 8 * n_tiles);
+  const int64_t blocks = int64_t{limits.multiprocessors} * at_once;
+  int64_t shared_bytes = sums_bytes<n_tiles>(args.epilogue.gated);
+  // Rows begin half of the banks apart, so that two of them are read at once.
+  const int64_t stride_bytes = round_up(args.cols * int64_t{sizeof(X)}, 128) + 64;
+  const int64_t staged = shared_bytes + args.epilogue.rows * stride_bytes;
+  if (n_tiles == 1 && args.cols % 8 == 0 &&
+      staged + 1024 <= shared_bytes_max(limits.capability) / at_once) {
+    args.shared_stride = int(stride_bytes / int64_t{sizeof(X)});
+    shared_bytes = staged;
+  }
+  launch(few_rows_kernel<coding, X, n_tiles>, dim3(unsigned(std::min(pieces, blocks))),
+         dim3(unsigned(kFewSlices * 32 * (args.epilogue.gated ? 2 : 1))), size_t(shared_bytes),
+         stream, args);
 }
 
 template <Coding coding>
-void launch_few(const FewRowsArgs& args, DType x_type, int row_tiles, cudaStream_t stream) {
+void launch_few(const FewRowsArgs& args, DType x_type, const DeviceLimits& limits,
+                cudaStream_t stream) {
   const bool one = args.epilogue.rows <= 8;
   if (x_type == DType::f32) {
-    launch_few_rows<coding, float, 1>(args, row_tiles, stream);
+    launch_few_rows<coding, float, 1>(args, limits, stream);
   } else if (x_type == DType::bf16) {
-    one ? launch_few_rows<coding, __nv_bfloat16, 1>(args, row_tiles, stream)
-        : launch_few_rows<coding, __nv_bfloat16, 4>(args, row_tiles, stream);
+    one ? launch_few_rows<coding, __nv_bfloat16, 1>(args, limits, stream)
+        : launch_few_rows<coding, __nv_bfloat16, 4>(args, limits, stream);
   } else {
-    one ? launch_few_rows<coding, __half, 1>(args, row_tiles, stream)
-        : launch_few_rows<coding, __half, 4>(args, row_tiles, stream);
+    one ? launch_few_rows<coding, __half, 1>(args, limits, stream)
+        : launch_few_rows<coding, __half, 4>(args, limits, stream);
   }
 }
 

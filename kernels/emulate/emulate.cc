@@ -18,6 +18,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "kernels/emulate/fiber.h"
@@ -476,6 +478,11 @@ void run(const std::vector<Stream*>& streams, std::unique_lock<std::mutex>* turn
 }  // namespace
 
 void run_grid(Grid grid) {
+  constexpr size_t kSharedBytesMax = 227 << 10;  // of a block, on any GPU
+  if (grid.shared_bytes > kSharedBytesMax) {
+    throw std::invalid_argument("a block asks for " + std::to_string(grid.shared_bytes) +
+                                " bytes of shared memory, no GPU has that");
+  }
   if (recording) {
     recording->push_back(std::move(grid));
     return;

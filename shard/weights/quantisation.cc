@@ -119,7 +119,7 @@ Quantisation read_compressed_tensors(const Config& config) {
     unsupported(config, "format", format, "pack-quantized, int-quantized and float-quantized");
   }
   const int64_t bits = integer(config, weights + "num_bits").value_or(0);
-  const std::string type = text(config, weights + "type", packed ? "int" : "");
+  const std::string type = text(config, weights + "type", "");
   if (type != (integers ? "int" : "float") || (bits != 8 && !(packed && bits == 4))) {
     unsupported(config, weights + "type", fmt::format("{} of {} bits", type, bits),
                 packed     ? "int of 4 or 8 bits"
@@ -133,6 +133,10 @@ Quantisation read_compressed_tensors(const Config& config) {
   quantisation.bits = bits;
   quantisation.group_cols = group_size(config, weights + "group_size");
   quantisation.sorted = text(config, weights + "actorder", "") == "group";
+  const std::string strategy = text(config, weights + "strategy", "channel");
+  if (bits == 8 && strategy != "tensor" && strategy != "channel" && strategy != "group") {
+    unsupported(config, weights + "strategy", strategy, "tensor, channel and group");
+  }
   if (bits == 8 && quantisation.sorted) {
     unsupported(config, weights + "actorder", "group", "8 bits without it");
   }
@@ -295,8 +299,8 @@ ScaledMatrix packed(const Quantisation& quantisation, const std::string& layer, 
   return matrix;
 }
 
-// Integers of 8 bits, as they are or with 128 added in words of four: a scale a row, or for some
-// columns of a row.
+// Integers of 8 bits, as they are or with 128 added in words of four: one scale, one a row, or one
+// for some columns of a row.
 ScaledMatrix integers(const Quantisation& quantisation, const std::string& layer,
                       const Tensor& codes, const Find& find) {
   if (codes.shape.size() != 2) wrong(codes, "a matrix");
@@ -305,23 +309,24 @@ ScaledMatrix integers(const Quantisation& quantisation, const std::string& layer
                       .type = in_words ? WeightType::u8 : WeightType::i8,
                       .rows = codes.shape[0],
                       .cols = codes.shape[1] * (in_words ? 4 : 1)};
-  if (find(layer + ".weight_zero_point") != nullptr) {
+  for (const char* beside : {".weight_zero_point", ".weight_g_idx"}) {
+    if (find(layer + beside) == nullptr) continue;
     throw FileError(FileError::Kind::unsupported,
-                    fmt::format("tensor {}.weight_zero_point: 8-bit codes around another zero than "
-                                "0 are not read; symmetric ones are",
-                                layer));
+                    fmt::format("tensor {}{}: 8-bit codes around another zero than 0, or in groups "
+                                "out of order, are not read",
+                                layer, beside));
   }
   check_shape(layer, matrix, codes, find);
   const int64_t groups = groups_of(matrix.cols, quantisation.group_cols);
   const Tensor& scales = required(find, layer + ".weight_scale", codes);
-  if (groups > 1 || scales.shape != std::vector<int64_t>{matrix.rows}) {
-    expect_shape(scales, {matrix.rows, groups});
-  }
+  const bool one = scales.shape.empty() || scales.shape == std::vector<int64_t>{1};
+  const bool a_row = scales.shape == std::vector<int64_t>{matrix.rows};
+  if (groups > 1 || !(one || a_row)) expect_shape(scales, {matrix.rows, groups});
   matrix.scales = {
       .scales = scales.data.data(),
       .type = scale_type(scales),
       .group_cols = std::max<int64_t>(groups == 1 ? matrix.cols : quantisation.group_cols, 1),
-      .row_stride = groups,
+      .row_stride = one ? 0 : groups,
       .col_stride = groups == 1 ? 0 : 1};
   return matrix;
 }

@@ -24,7 +24,8 @@ def shares_of(*lines):
 
 class Shares(unittest.TestCase):
     def test_bytes_are_held_to_the_read_ceiling_wherever_it_stands(self):
-        self.assertEqual(shares_of(DECODE, CEILING), [0.25, None])
+        copy = CEILING | {"kernel": "copy ceiling", "gb_s": 3000}
+        self.assertEqual(shares_of(DECODE, CEILING, copy), [0.25, None, None])
 
     def test_flops_are_held_to_the_fastest_product(self):
         flash = {"kernel": "prefill attention", "shape": "8 tokens", "tflops": 900.0}
@@ -65,6 +66,12 @@ class Regressions(unittest.TestCase):
         taken = gpu_figures.times(lines)
         self.assertEqual(taken["decode, bf16, batch 1"], 4.0)
         self.assertEqual(taken["decode, fp8, batch 1"], 7.0)
+
+    def test_products_are_told_apart_by_their_types(self):
+        product = {"kernel": "matmul_quantised", "shape": "1x64x64"}
+        taken = gpu_figures.times([product | {"dtype": "q8_0", "us_median": 9.0},
+                                   product | {"dtype": "i4_by_128", "us_median": 4.0}])
+        self.assertEqual(sorted(taken.values()), [4.0, 9.0])
 
     def test_only_figures_of_the_same_kind_of_gpu_are_compared(self):
         with tempfile.TemporaryDirectory() as folder:

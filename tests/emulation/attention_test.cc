@@ -462,7 +462,7 @@ TEST_CASE("attention over runs of any length has the same bits") {
   std::vector<float> alone, together;
   cache.run({{17 * 256 - 5, 1}}, alone);
   CHECK(cache.difference({{17 * 256 - 5, 1}}, alone) < kTolerance);
-  for (const size_t others : {1, 3, 11}) {
+  for (const size_t others : {size_t{1}, size_t{3}, size_t{11}}) {
     std::vector<Piece> pieces(others + 1, Piece{1500, 1});
     pieces[0] = {17 * 256 - 5, 1};
     pieces.back() = {2000, 2};
@@ -470,6 +470,20 @@ TEST_CASE("attention over runs of any length has the same bits") {
     cache.run(pieces, together);
     CHECK(same_bits(alone.data(), together.data(), cache.out_cols()));
     CHECK(cache.difference(pieces, together) < kTolerance);
+  }
+}
+
+TEST_CASE("attention over runs keeps to windows, groups, and the room for partial results") {
+  const std::vector<Piece> pieces = {{3000, 1}, {2800, 3}, {1500, 1}, {40, 1}};
+  for (const Shape& shape :
+       {Shape{.head_dim = 128, .window = 1400}, Shape{.head_dim = 128, .partials_max = 100},
+        Shape{.q_heads = 5, .kv_heads = 2, .head_dim = 128, .kv_head_of = {0, 0, 0, 1, 1}}}) {
+    Cache cache(shape, longest(pieces), 4);
+    std::vector<float> alone, together;
+    cache.run({pieces[0]}, alone);
+    cache.run(pieces, together);
+    CHECK(cache.difference(pieces, together) < kTolerance);
+    CHECK(same_bits(alone.data(), together.data(), cache.out_cols()));
   }
 }
 

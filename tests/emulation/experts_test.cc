@@ -126,7 +126,8 @@ class Mixture {
     under_all_schedules(out, [&] {
       std::fill(workspace.begin(), workspace.end(), std::byte{0xff});
       std::copy_n(before_.begin() + first * hidden, live * hidden, out.begin());
-      kernels::cuda::experts(args, rows, pointers_.data(), workspace.data(), nullptr);
+      kernels::cuda::experts(args, rows, {.multiprocessors = 2}, pointers_.data(), workspace.data(),
+                             nullptr);
     });
     for (int64_t i = live * hidden; i < rows * hidden; ++i) {
       REQUIRE(std::isnan(out[static_cast<size_t>(i)]));

@@ -75,7 +75,10 @@ double worst(const std::vector<float>& out, const Source& source, const Input& x
   return most;
 }
 
-void multiply(const kernels::cuda::MatmulArgs& args) {
+// On one multiprocessor: its blocks take several pieces of the work each.
+void multiply(kernels::cuda::MatmulArgs args,
+              const kernels::cuda::DeviceLimits& limits = {.multiprocessors = 1}) {
+  args.limits = limits;
   kernels::cuda::matmul_quantised(args, nullptr, true, nullptr);
 }
 
@@ -188,7 +191,7 @@ TEST_CASE("a quantised matmul applies the gate to pairs of rows") {
   using enum WeightType;
   const auto gate = GENERATE(kernels::Gate::silu, kernels::Gate::gelu_tanh);
   const bool one_part = GENERATE(true, false);
-  const auto type = GENERATE(q6_k, q8_0, f8_e4m3, i4_awq, f32);  // f32: two codings
+  const auto type = GENERATE(q6_k, q8_0, f8_e4m3, i8, i4_awq, f32);  // f32: two codings
   const int64_t pairs = one_part && type != f8_e4m3 ? 48 : 40;
   Source first, second;
   if (type == f32) {
@@ -197,6 +200,9 @@ TEST_CASE("a quantised matmul applies the gate to pairs of rows") {
   } else if (type == f8_e4m3) {
     first = scaled("fp8", {.rows = one_part ? 2 * pairs : pairs, .cols = 512, .group_rows = 16});
     second = scaled("fp8", {.rows = pairs, .cols = 512, .group_rows = 16, .seed = 2});
+  } else if (type == i8) {
+    first = scaled("int8", {.type = i8, .rows = one_part ? 2 * pairs : pairs, .cols = 512});
+    second = scaled("int8", {.type = i8, .rows = pairs, .cols = 512, .seed = 2});
   } else if (type == i4_awq) {
     const ScaledShape shape = {.type = i4_awq,
                                .rows = one_part ? 2 * pairs : pairs,
@@ -223,7 +229,8 @@ TEST_CASE("a quantised matmul applies the gate to pairs of rows") {
                                      .x = x.view(&live),
                                      .weight = &packed.weight,
                                      .gated = true,
-                                     .gate = gate},
+                                     .gate = gate,
+                                     .limits = {.multiprocessors = 1}},
                                     workspace.data(), false, nullptr);
   });
   const auto dot = [&](const Source& source, int64_t row, int64_t n) {
@@ -264,6 +271,32 @@ TEST_CASE("a row of a quantised matmul has the same bits alone and among others"
       multiply(
           {.out = {out.data(), DType::f32, 1, 32}, .x = alone.view(), .weight = &packed.weight});
       CHECK(std::equal(out.begin(), out.end(), all.begin() + row * 32));
+    }
+  }
+}
+
+TEST_CASE("a quantised matmul has the same bits whichever blocks do its pieces") {
+  // 8 rows of 5120 columns find room in shared memory on 9.0, not on 8.0 and 8.6; one row does on
+  // all.
+  for (const int64_t cols : {512, 5120}) {
+    for (Source& source : all_sources(80, cols)) {
+      INFO(source.name << ", " << cols << " columns");
+      PackedOnDevice packed({source.part});
+      Input x = random_input(DType::bf16, 8, cols);
+      std::vector<float> all(8 * 80), out(8 * 80);
+      multiply({.out = {all.data(), DType::f32, 8, 80}, .x = x.view(), .weight = &packed.weight});
+      CHECK(worst(all, source, x, 80, 0) < 1e-6);
+      for (const kernels::cuda::DeviceLimits& limits :
+           {kernels::cuda::DeviceLimits{80, 1}, {90, 2}, {86, 108}}) {
+        multiply({.out = {out.data(), DType::f32, 8, 80}, .x = x.view(), .weight = &packed.weight},
+                 limits);
+        CHECK(out == all);
+      }
+      Input alone(DType::bf16, {x.values.begin() + 5 * cols, x.values.begin() + 6 * cols}, 1, cols);
+      out.resize(80);
+      multiply(
+          {.out = {out.data(), DType::f32, 1, 80}, .x = alone.view(), .weight = &packed.weight});
+      CHECK(std::equal(out.begin(), out.end(), all.begin() + 5 * 80));
     }
   }
 }

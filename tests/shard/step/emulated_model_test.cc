@@ -2,7 +2,7 @@
 // prompt of 64 tokens and 12 greedy ones, against the CPU backend, with the options that a server
 // starts both with.
 //
-// The two do not round alike (the CPU backend quantises activations to 8 bits, the CUDA backend
+// The two do not round alike (the CPU backend quantises activations to 16 bits, the CUDA backend
 // keeps them in bf16), so the prompt is one after which no two tokens are nearly as likely: where
 // they were, the tokens of a correct backend might differ.
 #ifdef CHORUS_HAS_EMULATION

@@ -59,6 +59,10 @@ const std::vector<Layout>& layouts() {
           "group_0":{"weights":{"num_bits":8,"type":"int","strategy":"channel","symmetric":true},
           "input_activations":{"num_bits":8,"type":"int","dynamic":true}}}})",
        {.type = i8, .group_cols = 0, .scale_type = bf16}},
+      {"compressed-tensors, 8 bits",
+       R"({"quant_method":"compressed-tensors","format":"int-quantized","config_groups":{
+          "group_0":{"weights":{"num_bits":8,"type":"int","strategy":"tensor"}}}})",
+       {.type = i8, .group_rows = 0, .group_cols = 0}},
       {"compressed-tensors, 8 bits in words",
        R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":{
           "group_0":{"weights":{"num_bits":8,"type":"int","strategy":"group","group_size":128}}}})",
@@ -127,7 +131,9 @@ void add_scaled(Tensors& to, const std::string& layer, const Layout& layout,
       return;
     case WeightType::i8:
       to.add(layer + ".weight", "I8", {rows, cols}, matrix.codes());
-      to.add(layer + ".weight_scale", scale_dtype(shape), {rows, groups}, matrix.scale_bytes());
+      to.add(layer + ".weight_scale", scale_dtype(shape),
+             shape.group_rows == 0 ? std::vector<int64_t>{1} : std::vector<int64_t>{rows, groups},
+             matrix.scale_bytes());
       return;
     case WeightType::u8:
       to.add(layer + ".weight_packed", "I32", {rows, cols / 4}, matrix.codes());
@@ -341,6 +347,10 @@ TEST_CASE("a quantisation that Chorus does not read is refused by its key") {
   CHECK_THAT(refused(R"({"quant_method":"compressed-tensors","format":"int-quantized",
                          "config_groups":{"group_0":{"weights":{"num_bits":4,"type":"int"}}}})"),
              Contains("weights.type is int of 4 bits, which Chorus does not read; int of 8 bits"));
+  CHECK_THAT(refused(R"({"quant_method":"compressed-tensors","format":"int-quantized",
+                         "config_groups":{"group_0":{"weights":{"num_bits":8,"type":"int",
+                         "strategy":"block"}}}})"),
+             Contains("weights.strategy is block, which Chorus does not read; tensor, channel"));
   CHECK_THAT(
       refused(R"({"quant_method":"compressed-tensors","format":"int-quantized",
                          "config_groups":{"group_0":{"weights":{"num_bits":8,"type":"int",
