@@ -138,10 +138,10 @@ Quantisation read_compressed_tensors(const Config& config) {
     unsupported(config, weights + "strategy", strategy, "tensor, channel and group");
   }
   if (bits == 8 && quantisation.sorted) {
-    unsupported(config, weights + "actorder", "group", "8 bits without it");
+    unsupported(config, weights + "actorder", "group", "4 bits so, and 8 bits without it,");
   }
   if (bits == 8 && !config.find_flag(path(weights + "symmetric"), "").value_or(true)) {
-    unsupported(config, weights + "symmetric", "false", "8 bits around zero");
+    unsupported(config, weights + "symmetric", "false", "8 bits with true");
   }
   return quantisation;
 }

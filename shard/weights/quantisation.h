@@ -27,8 +27,8 @@ std::string_view name_of(QuantMethod method);  // as quant_method has it; "none"
 
 struct Quantisation {
   QuantMethod method = QuantMethod::none;
-  int64_t bits = 4;        // of a code in a word
-  int64_t group_cols = 0;  // of integer codes; 0: a row is one group
+  int64_t bits = 4;        // of integer codes
+  int64_t group_cols = 0;  // of these; 0: a row is one group
   int64_t block_rows = 0;  // of fp8's scales; 0: by row or for all
   int64_t block_cols = 0;
   bool zeros_minus_one = false;  // GPTQ's first format
