@@ -39,8 +39,8 @@ struct PlanArgs {
   int spans_max = 0;
   int prefill_tokens = 0;  // spans of so many tokens are prefill items
   int prefill_rows = 0;
-  bool in_parts = false;  // decode items are runs of key spans
-  int decode_blocks = 0;  // then: that run at once
+  int decode_blocks = 0;  // that run at once, for which decode items are runs of key spans;
+                          // 0: they are whole rows
 };
 
 struct PlanShared {
@@ -129,7 +129,8 @@ __global__ void __launch_bounds__(kPlanThreads)
   ptx::let_successor_start();
   ptx::wait_for_predecessor();
   const int live = args.live != nullptr ? min(*args.live, args.spans_max) : args.spans_max;
-  const int run = args.in_parts ? choose_run(shared, shape, args, live) : 1;
+  const bool in_parts = args.decode_blocks > 0;
+  const int run = in_parts ? choose_run(shared, shape, args, live) : 1;
   int decode_total = 0, prefill_total = 0, partials_total = 0;
   for (int first = 0; first < live; first += kPlanThreads) {
     Span span;
@@ -139,7 +140,7 @@ __global__ void __launch_bounds__(kPlanThreads)
     const int tiles = prefill ? (query_rows + args.prefill_rows - 1) / args.prefill_rows
                               : (query_rows + kDecodeRows - 1) / kDecodeRows;
     int parts = 1;
-    if (args.in_parts && !prefill) parts = key_spans(shape, span);
+    if (in_parts && !prefill) parts = key_spans(shape, span);
     if (parts <= run) parts = 1;  // the rows' only item
     // Room for the partial results goes to the first spans that want some.
     const int room = work.partials_capacity + 1;
@@ -402,7 +403,6 @@ void attention_plan(const AttentionArgs& args, const AttentionContext& context,
       .spans_max = int(args.spans.rows),
       .prefill_tokens = may_prefill(args, context) ? kPrefillTokens : INT_MAX,
       .prefill_rows = takes_hopper(args, context) ? kHopperRows : prefill_rows(args.head_dim),
-      .in_parts = !exact,
       .decode_blocks =
           exact ? 0 : decode_blocks(shape, cache, shared_bytes_max(context.capability))};
   launch(attention_plan_kernel, dim3(1), dim3(kPlanThreads), sizeof(PlanShared), stream, shape,
